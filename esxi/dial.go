@@ -1,0 +1,335 @@
+package esxi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/vmware/govmomi/fault"
+	"github.com/vmware/govmomi/vim25"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// defaultCallTimeout bounds one API call whose caller set no deadline. The
+// slowest ordinary read of a homelab takes a second or two.
+const defaultCallTimeout = 60 * time.Second
+
+// maxConns is how many connections one client keeps to its server: enough for
+// the parallel edits of virtual machines, which go out eight at a time.
+const maxConns = 8
+
+// Endpoint names one vSphere API, how its certificate is proved, and who logs
+// in. URL, User and Password are required.
+type Endpoint struct {
+	URL         *url.URL                              // https://host[:port]/sdk, see ParseURL
+	User        string                                // as vSphere spells it: root, administrator@vsphere.local
+	Password    func(context.Context) (Secret, error) // called once, after the certificate was accepted
+	Thumbprint  string                                // pinned certificate, see ParseThumbprint; empty: this machine's authorities decide
+	Insecure    bool                                  // accept any certificate; refused together with a Thumbprint
+	DialTimeout time.Duration                         // TCP and TLS together; zero means 5 s
+	On          func(Call)                            // told of each finished API call; may be nil
+}
+
+// Call is one finished API call, for a trace. It never holds arguments.
+type Call struct {
+	Host   string // host:port
+	Method string // as in RetrievePropertiesEx
+	Took   time.Duration
+	Err    error
+}
+
+// ParseURL reads a vSphere address as people write it: the scheme defaults to
+// https, the path to /sdk, and a user before the @ is returned apart. Other
+// schemes and a password in the URL are errors; the text of the error does not
+// repeat the URL, which may hold that password.
+func ParseURL(s string) (*url.URL, string, error) {
+	if !strings.Contains(s, "://") {
+		s = "https://" + s
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return nil, "", errors.New("not a URL of the form https://[user@]host[:port][/sdk]")
+	}
+	if u.Scheme != "https" {
+		return nil, "", fmt.Errorf("scheme %s is not supported: vSphere's API is https", u.Scheme)
+	}
+	if u.Hostname() == "" {
+		return nil, "", errors.New("the URL names no host")
+	}
+	user := ""
+	if u.User != nil {
+		if _, has := u.User.Password(); has {
+			return nil, "", errors.New("a password in a URL ends up in shell histories and process lists")
+		}
+		user = u.User.Username()
+	}
+	path := strings.TrimSuffix(u.Path, "/")
+	if path == "" {
+		path = "/sdk"
+	}
+	return &url.URL{Scheme: "https", Host: u.Host, Path: path}, user, nil
+}
+
+// LoginError says that the server refused the user or the password.
+type LoginError struct {
+	Host, User string
+	Err        error
+}
+
+func (e *LoginError) Error() string {
+	return fmt.Sprintf("%s refuses the login of %s: %v", e.Host, e.User, e.Err)
+}
+
+func (e *LoginError) Unwrap() error { return e.Err }
+
+// Client is a logged-in session. Its Vim client sends each call with a
+// deadline, counts it, and returns refusals as *CallError.
+type Client struct {
+	Vim      *vim25.Client
+	endpoint *Endpoint
+	requests *atomic.Int64
+}
+
+// Dial connects, proves the certificate, and logs in: two API calls.
+func Dial(ctx context.Context, e *Endpoint) (*Client, error) {
+	if e.Insecure && e.Thumbprint != "" {
+		return nil, errors.New("a pinned certificate and insecure exclude each other: insecure would ignore the pin")
+	}
+	if e.Thumbprint != "" {
+		want, err := ParseThumbprint(e.Thumbprint)
+		if err != nil {
+			return nil, err
+		}
+		pinned := *e
+		pinned.Thumbprint = want
+		e = &pinned
+	}
+	c := newClient(e, new(atomic.Int64))
+	sc, err := methods.GetServiceContent(ctx, c.Vim)
+	if err != nil {
+		return nil, err
+	}
+	c.Vim.ServiceContent = sc
+	if sc.SessionManager == nil {
+		return nil, fmt.Errorf("%s answers, but offers no login: is it a vSphere API?", hostPort(e.URL))
+	}
+	password, err := e.Password(ctx)
+	if err != nil {
+		return nil, err
+	}
+	_, err = methods.Login(ctx, c.Vim, &types.Login{This: *sc.SessionManager, UserName: e.User, Password: password.Reveal()})
+	if err != nil {
+		var bad *types.InvalidLogin
+		if _, ok := fault.As(err, &bad); ok {
+			err = &LoginError{Host: hostPort(e.URL), User: e.User, Err: errors.New("user name or password is wrong")}
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+// newClient builds the client without sending anything.
+func newClient(e *Endpoint, requests *atomic.Int64) *Client {
+	sc := soap.NewClient(e.URL, false)
+	config := e.tlsConfig()
+	t := sc.DefaultTransport()
+	t.TLSClientConfig = config // for a connection through a proxy, which DialTLSContext does not see
+	t.DialTLSContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return e.handshake(ctx, config) }
+	t.MaxIdleConnsPerHost = maxConns
+	sc.Client.Transport = counter{t, requests}
+	sc.UserAgent = "labctl"
+	sc.Namespace, sc.Version = "urn:"+vim25.Namespace, vim25.Version
+	return &Client{
+		Vim:      &vim25.Client{Client: sc, RoundTripper: &caller{sc, e}},
+		endpoint: e,
+		requests: requests,
+	}
+}
+
+// Fresh returns a client of the same session over new connections: after a
+// network change the old ones may be black holes. It sends nothing by itself.
+// Requests of both are counted together.
+func (c *Client) Fresh() *Client {
+	f := newClient(c.endpoint, c.requests)
+	f.Vim.ServiceContent = c.Vim.ServiceContent
+	f.Vim.Version = c.Vim.Version
+	jar, _ := cookiejar.New(nil) // fails only for a bad option, and there are none
+	jar.SetCookies(c.endpoint.URL, c.Vim.Jar.Cookies(c.endpoint.URL))
+	f.Vim.Jar = jar
+	return f
+}
+
+// Close drops the client's connections and leaves its session alone.
+func (c *Client) Close() { c.Vim.CloseIdleConnections() }
+
+// Logout ends the session and drops the connections. Nothing depends on its
+// success: a session that nobody uses ends by itself.
+func (c *Client) Logout(ctx context.Context) error {
+	defer c.Close()
+	_, err := methods.Logout(ctx, c.Vim, &types.Logout{This: *c.Vim.ServiceContent.SessionManager})
+	return err
+}
+
+// Endpoint returns what the client was dialled with.
+func (c *Client) Endpoint() *Endpoint { return c.endpoint }
+
+// Requests returns how many HTTP requests the session has sent so far.
+func (c *Client) Requests() int { return int(c.requests.Load()) }
+
+// IsVCenter reports whether the other side is a vCenter, not a host.
+func (c *Client) IsVCenter() bool { return c.Vim.IsVC() }
+
+// counter counts requests where they leave: below it there is only the wire.
+type counter struct {
+	http.RoundTripper
+	n *atomic.Int64
+}
+
+func (c counter) RoundTrip(r *http.Request) (*http.Response, error) {
+	c.n.Add(1)
+	return c.RoundTripper.RoundTrip(r)
+}
+
+// CallError is an API call that failed. Refused says that the server answered
+// with a fault: then it knows of the call, and nothing else is unclear. Not
+// Refused means that no answer came, and the call may have been carried out.
+type CallError struct {
+	Host    string
+	Method  string
+	Refused bool
+	Fault   string // type of the fault, as in ResourceInUse; "" when not Refused
+	Text    string // what the server or the network said, on one line
+	Err     error
+}
+
+func (e *CallError) Error() string {
+	if e.Refused {
+		return fmt.Sprintf("%s refuses %s: %s", e.Host, e.Method, e.Text)
+	}
+	return fmt.Sprintf("no answer from %s to %s: %s", e.Host, e.Method, e.Text)
+}
+
+func (e *CallError) Unwrap() error { return e.Err }
+
+// caller gives each call a deadline, plain words and a line in the trace.
+type caller struct {
+	sc *soap.Client
+	e  *Endpoint
+}
+
+func (c *caller) RoundTrip(ctx context.Context, req, res soap.HasFault) error {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, defaultCallTimeout)
+		defer cancel()
+	}
+	start := time.Now()
+	method := strings.TrimSuffix(reflect.TypeOf(req).Elem().Name(), "Body")
+	err := c.plain(ctx, method, time.Since(start), c.sc.RoundTrip(ctx, req, res))
+	if c.e.On != nil {
+		c.e.On(Call{Host: hostPort(c.e.URL), Method: method, Took: time.Since(start), Err: err})
+	}
+	return err
+}
+
+// plain turns an error of govmomi or net/http into one that can be shown.
+func (c *caller) plain(ctx context.Context, method string, took time.Duration, err error) error {
+	if err == nil {
+		return nil
+	}
+	var (
+		pin       *PinError
+		untrusted *UntrustedError
+		dial      *DialError
+	)
+	switch {
+	case errors.As(err, &pin):
+		return pin
+	case errors.As(err, &untrusted):
+		return untrusted
+	case errors.As(err, &dial):
+		return dial
+	}
+	e := &CallError{Host: hostPort(c.e.URL), Method: method, Err: err}
+	if soap.IsSoapFault(err) {
+		e.Refused = true
+		f := soap.ToSoapFault(err)
+		e.Fault, e.Text = faultWords(f.VimFault(), f.String)
+		return e
+	}
+	var out *url.Error
+	if errors.As(err, &out) {
+		err = out.Err
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		e.Text = "its time-out passed"
+	case errors.Is(err, context.Canceled):
+		e.Text = "interrupted"
+	default:
+		e.Text = oneLine(plainNetError(err).Error())
+	}
+	return e
+}
+
+// FaultWords returns the type name of a task's fault and one line that says
+// what the server objected to, its cause included.
+func FaultWords(f *types.LocalizedMethodFault) (name, text string) {
+	if f == nil {
+		return "", ""
+	}
+	return faultWords(f.Fault, f.LocalizedMessage)
+}
+
+// faultWords digs for the cause: vpxd wraps what a host said in a fault whose
+// own message is "see faultCause".
+func faultWords(f types.AnyType, message string) (name, text string) {
+	message = oneLine(message)
+	v := reflect.Indirect(reflect.ValueOf(f))
+	if v.IsValid() && v.Kind() == reflect.Struct {
+		name = v.Type().Name()
+	}
+	switch {
+	case name == "" && message == "":
+		return "", "an unknown fault"
+	case name == "" || strings.Contains(message, name):
+		text = message
+	case message == "":
+		text = name
+	default:
+		text = message + " (" + name + ")"
+	}
+	base, ok := f.(types.BaseMethodFault)
+	if !ok && v.IsValid() && v.CanInterface() {
+		p := reflect.New(v.Type())
+		p.Elem().Set(v)
+		base, ok = p.Interface().(types.BaseMethodFault)
+	}
+	if ok {
+		if cause := base.GetMethodFault().FaultCause; cause != nil {
+			if _, why := faultWords(cause.Fault, cause.LocalizedMessage); why != "" && why != text {
+				text += ": " + why
+			}
+		}
+	}
+	return name, text
+}
+
+// oneLine keeps messages printable on one line of a terminal.
+func oneLine(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if r := []rune(s); len(r) > 200 {
+		s = string(r[:200]) + "…"
+	}
+	return s
+}

@@ -1,0 +1,129 @@
+package esxi
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// Wanted says which host of an inventory is meant.
+type Wanted struct {
+	Name    string // what the user calls it
+	URLHost string // host part of the host's own URL, where one is known
+}
+
+// FindError says that no host of the inventory, or more than one, is the
+// wanted one.
+type FindError struct {
+	Wanted     Wanted
+	Candidates []string // inventory names: of the hits, else of all hosts
+	Several    bool
+}
+
+func (e *FindError) Error() string {
+	names := strings.Join(e.Candidates, ", ")
+	if e.Several {
+		return fmt.Sprintf("more than one host matches %s: %s", e.Wanted.Name, names)
+	}
+	if names == "" {
+		return fmt.Sprintf("no host matches %s: the inventory holds none", e.Wanted.Name)
+	}
+	return fmt.Sprintf("no host matches %s: the inventory holds %s", e.Wanted.Name, names)
+}
+
+// hostPaths walks from the root folder to every host: what FindHost reads by.
+func hostPaths() []types.BaseSelectionSpec {
+	again := &types.SelectionSpec{Name: "folder"}
+	return []types.BaseSelectionSpec{
+		&types.TraversalSpec{
+			SelectionSpec: types.SelectionSpec{Name: "folder"}, Type: "Folder", Path: "childEntity",
+			SelectSet: []types.BaseSelectionSpec{
+				again,
+				&types.TraversalSpec{Type: "Datacenter", Path: "hostFolder", SelectSet: []types.BaseSelectionSpec{again}},
+				&types.TraversalSpec{Type: "ComputeResource", Path: "host"},
+			},
+		},
+	}
+}
+
+// FindHost returns the host that is meant, in one API call. A host's own API
+// holds one host, whatever it calls itself. In a vCenter it is the one whose
+// inventory name equals the URL's host, else the name, else the one with a
+// vmkernel adapter at that address. None or several are a *FindError.
+func (c *Client) FindHost(ctx context.Context, w Wanted) (*object.HostSystem, error) {
+	res, err := methods.RetrievePropertiesEx(ctx, c.Vim, &types.RetrievePropertiesEx{
+		This: c.Vim.ServiceContent.PropertyCollector,
+		SpecSet: []types.PropertyFilterSpec{{
+			PropSet:   []types.PropertySpec{{Type: "HostSystem", PathSet: []string{"name", "config.network.vnic"}}},
+			ObjectSet: []types.ObjectSpec{{Obj: c.Vim.ServiceContent.RootFolder, Skip: types.NewBool(true), SelectSet: hostPaths()}},
+		}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for host %s: %w", w.Name, err)
+	}
+	var hosts []mo.HostSystem
+	if res.Returnval != nil {
+		if err := mo.LoadObjectContent(res.Returnval.Objects, &hosts); err != nil {
+			return nil, fmt.Errorf("look for host %s: %w", w.Name, err)
+		}
+	}
+	hits := hosts
+	if c.IsVCenter() {
+		hits = pickHost(hosts, w)
+	}
+	if len(hits) == 1 {
+		h := object.NewHostSystem(c.Vim, hits[0].Self)
+		h.InventoryPath = hits[0].Name
+		return h, nil
+	}
+	e := &FindError{Wanted: w, Several: len(hits) > 1}
+	if !e.Several {
+		hits = hosts
+	}
+	for _, h := range hits {
+		e.Candidates = append(e.Candidates, h.Name)
+	}
+	slices.Sort(e.Candidates)
+	return nil, e
+}
+
+// pickHost applies the three rules in order and stops at the first that hits.
+func pickHost(hosts []mo.HostSystem, w Wanted) []mo.HostSystem {
+	keep := func(want func(mo.HostSystem) bool) (out []mo.HostSystem) {
+		for _, h := range hosts {
+			if want(h) {
+				out = append(out, h)
+			}
+		}
+		return out
+	}
+	hasAddress := func(h mo.HostSystem) bool {
+		if h.Config == nil || h.Config.Network == nil {
+			return false
+		}
+		return slices.ContainsFunc(h.Config.Network.Vnic, func(v types.HostVirtualNic) bool {
+			ip := v.Spec.Ip
+			return ip != nil && ip.IpAddress != "" && (ip.IpAddress == w.URLHost || ip.IpAddress == w.Name)
+		})
+	}
+	rules := []func(mo.HostSystem) bool{
+		func(h mo.HostSystem) bool { return w.URLHost != "" && strings.EqualFold(h.Name, w.URLHost) },
+		func(h mo.HostSystem) bool { return w.Name != "" && strings.EqualFold(h.Name, w.Name) },
+		hasAddress,
+	}
+	for _, rule := range rules {
+		if hits := keep(rule); len(hits) > 0 {
+			return hits
+		}
+	}
+	if w.Name == "" && w.URLHost == "" {
+		return hosts
+	}
+	return nil
+}
