@@ -1,0 +1,346 @@
+package main
+
+// The terminal, in five lines. Results go to stdout, and with -o json nothing
+// but JSON does. All other lines go to stderr as "labctl: …", advice as
+// "labctl: hint: …": no capitals, no full stop, none over 400 characters.
+// Questions and passwords use /dev/tty, and only where stdin is a terminal too:
+// without one nothing is ever asked, the error names the flag to give instead.
+// Colour repeats what the words say. Only live progress goes without a prefix.
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+
+	"github.com/labctl/labctl/esxi"
+)
+
+// maxLine is the longest line on stderr, in characters.
+const maxLine = 400
+
+// say tells the user something on stderr, in one line where it fits.
+func (a *app) say(format string, args ...any) {
+	a.stderrLines("labctl: ", fmt.Sprintf(format, args...))
+}
+
+// hint gives advice, apart from the fact it belongs to.
+func (a *app) hint(format string, args ...any) {
+	a.stderrLines("labctl: hint: ", fmt.Sprintf(format, args...))
+}
+
+// warn is for what the command did not stop at.
+func (a *app) warn(format string, args ...any) {
+	a.stderrLines("labctl: "+a.errStyle(yellow, "warning:")+" ", fmt.Sprintf(format, args...))
+}
+
+// progress writes one live line without prefix to stderr; with -o json it is
+// left out, as the events say the same.
+func (a *app) progress(format string, args ...any) {
+	if !a.json() {
+		a.stderrLines("", fmt.Sprintf(format, args...))
+	}
+}
+
+func (a *app) stderrLines(prefix, text string) {
+	a.stderrLock.Lock()
+	defer a.stderrLock.Unlock()
+	for i, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
+		for _, part := range fold(printable(line), maxLine-utf8.RuneCountInString(prefix)-1) {
+			fmt.Fprintln(a.stderr, prefix+part)
+		}
+		if i == 0 && prefix != "" {
+			prefix = "  "
+		}
+	}
+}
+
+// fold breaks a line that is longer than limit characters, at a space where
+// there is one in its second half.
+func fold(line string, limit int) []string {
+	var out []string
+	for r := []rune(line); ; {
+		if len(r) <= limit {
+			return append(out, string(r))
+		}
+		cut := limit
+		for i := limit; i > limit/2; i-- {
+			if r[i] == ' ' {
+				cut = i
+				break
+			}
+		}
+		out = append(out, string(r[:cut]))
+		r = []rune("  " + strings.TrimLeft(string(r[cut:]), " "))
+	}
+}
+
+// printable replaces control characters: names and messages come from other
+// machines and must not steer this terminal. The tool's own colours pass.
+func printable(s string) string {
+	clean := true
+	for _, r := range s {
+		clean = clean && (!unicode.IsControl(r) || r == '\t')
+	}
+	if clean {
+		return s
+	}
+	var out strings.Builder
+	for i := 0; i < len(s); {
+		if n := ownStyle(s[i:]); n > 0 {
+			out.WriteString(s[i : i+n])
+			i += n
+			continue
+		}
+		r, n := utf8.DecodeRuneInString(s[i:])
+		if unicode.IsControl(r) && r != '\t' {
+			r = '�'
+		}
+		out.WriteRune(r)
+		i += n
+	}
+	return out.String()
+}
+
+// style is an SGR parameter. Six suffice: good, bad, watch out, and three
+// weights of text.
+type style string
+
+const (
+	plain  style = ""
+	bold   style = "1"
+	dim    style = "2"
+	red    style = "31"
+	green  style = "32"
+	yellow style = "33"
+)
+
+const styleEnd = "\x1b[0m"
+
+// ownStyle returns the length of a style sequence at the start of s, or 0.
+func ownStyle(s string) int {
+	for _, seq := range []string{styleEnd, "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m"} {
+		if strings.HasPrefix(s, seq) {
+			return len(seq)
+		}
+	}
+	return 0
+}
+
+func paint(colour bool, st style, s string) string {
+	if !colour || st == plain || s == "" {
+		return s
+	}
+	return "\x1b[" + string(st) + "m" + s + styleEnd
+}
+
+// errStyle colours text that goes to stderr.
+func (a *app) errStyle(st style, s string) string { return paint(a.colour(a.stderr), st, s) }
+
+// colour decides for one stream: --color (or LABCTL_COLOR) first, then
+// NO_COLOR (https://no-color.org) and TERM=dumb, then whether it is a terminal.
+func (a *app) colour(stream any) bool {
+	switch a.set.Color {
+	case "always":
+		return true
+	case "never":
+		return false
+	}
+	return a.get("NO_COLOR") == "" && a.get("TERM") != "dumb" && a.terminal(stream)
+}
+
+func (a *app) json() bool { return a.set.Output == "json" }
+
+// page is text on its way to stdout.
+type page struct {
+	bytes.Buffer
+	colour bool
+}
+
+func (p *page) paint(st style, s string) string { return paint(p.colour, st, s) }
+
+// printf formats onto the page. The format is the program's own, its text
+// arguments may come from anywhere.
+func (p *page) printf(format string, args ...any) {
+	for i, v := range args {
+		if s, ok := v.(string); ok {
+			args[i] = printable(s)
+		}
+	}
+	fmt.Fprintf(p, format, args...)
+}
+
+// table is aligned text: a header, then rows that may each have a style.
+type table struct {
+	header []string
+	rows   [][]string
+	styles []style
+}
+
+func (t *table) row(st style, cells ...string) {
+	t.rows, t.styles = append(t.rows, cells), append(t.styles, st)
+}
+
+// write aligns first and colours whole lines after, as the writer would count
+// a style as width.
+func (t *table) write(p *page) {
+	var buf bytes.Buffer
+	w := tabwriter.NewWriter(&buf, 0, 8, 2, ' ', 0)
+	styles := t.styles
+	if len(t.header) > 0 {
+		fmt.Fprintln(w, strings.Join(t.header, "\t"))
+		styles = append([]style{dim}, styles...)
+	}
+	for _, cells := range t.rows {
+		row := make([]string, len(cells))
+		for i, c := range cells {
+			row[i] = strings.ReplaceAll(printable(c), "\t", " ")
+		}
+		fmt.Fprintln(w, strings.Join(row, "\t"))
+	}
+	w.Flush()
+	for i, line := range strings.Split(strings.TrimRight(buf.String(), "\n"), "\n") {
+		st := plain
+		if i < len(styles) {
+			st = styles[i]
+		}
+		p.WriteString(p.paint(st, strings.TrimRight(line, " ")) + "\n")
+	}
+}
+
+// result is what the command was run for: v as one JSON object with -o json,
+// else what text writes. After events the object stays on one line, as the
+// last of the stream.
+func (a *app) result(v any, text func(*page)) error {
+	if a.json() {
+		return a.encode(v, !a.streamed)
+	}
+	p := &page{colour: a.colour(a.stdout)}
+	text(p)
+	_, err := a.stdout.Write(p.Bytes())
+	return err
+}
+
+// event is one line of a stream with -o json, and nothing otherwise.
+func (a *app) event(v any) error {
+	if !a.json() {
+		return nil
+	}
+	a.streamed = true
+	return a.encode(v, false)
+}
+
+func (a *app) encode(v any, indent bool) error {
+	a.stdoutLock.Lock()
+	defer a.stdoutLock.Unlock()
+	enc := json.NewEncoder(a.stdout)
+	enc.SetEscapeHTML(false)
+	if indent {
+		enc.SetIndent("", "  ")
+	}
+	return enc.Encode(v)
+}
+
+// interactive reports whether questions may be asked.
+func (a *app) interactive() bool {
+	if !a.terminal(a.stdin) {
+		return false
+	}
+	f, err := a.tty()
+	if err != nil {
+		return false
+	}
+	f.Close()
+	return true
+}
+
+// ask puts a question and returns the answer without surrounding space. Where
+// there is no terminal it fails with exit 2, and instead says what to give.
+func (a *app) ask(ctx context.Context, question, instead string) (string, error) {
+	return a.prompt(ctx, question+" ", instead, func(f *os.File) (string, error) {
+		line, err := readLine(f)
+		return strings.TrimSpace(line), err
+	})
+}
+
+// askSecret reads without echo. An empty answer is an answer.
+func (a *app) askSecret(ctx context.Context, question, instead string) (esxi.Secret, error) {
+	s, err := a.prompt(ctx, question+" ", instead, func(f *os.File) (string, error) {
+		b, err := term.ReadPassword(int(f.Fd()))
+		fmt.Fprintln(f)
+		return string(b), err
+	})
+	return esxi.NewSecret(s), err
+}
+
+// confirm asks for y or n; --yes answers it, anything but yes is no.
+func (a *app) confirm(ctx context.Context, question string) (bool, error) {
+	if a.yes {
+		return true, nil
+	}
+	s, err := a.ask(ctx, question+" [y/N]", "--yes")
+	s = strings.ToLower(s)
+	return s == "y" || s == "yes", err
+}
+
+// prompt runs read on the terminal. When ctx ends first, it gives the terminal
+// back with echo on and leaves the reader to the end of the program.
+func (a *app) prompt(ctx context.Context, question, instead string, read func(*os.File) (string, error)) (string, error) {
+	if !a.interactive() {
+		return "", usagef("no terminal to ask on (%s): give %s", strings.TrimRight(strings.TrimSpace(question), ":?"), instead)
+	}
+	f, err := a.tty()
+	if err != nil {
+		return "", fmt.Errorf("open the terminal: %w", err)
+	}
+	before, err := term.GetState(int(f.Fd()))
+	if err != nil {
+		return "", fmt.Errorf("read the terminal's state: %w", err)
+	}
+	fmt.Fprint(f, printable(question))
+	type answer struct {
+		text string
+		err  error
+	}
+	got := make(chan answer, 1)
+	go func() {
+		s, err := read(f)
+		got <- answer{s, err}
+	}()
+	select {
+	case r := <-got:
+		f.Close()
+		if r.err != nil {
+			return "", fmt.Errorf("read the answer: %w", r.err)
+		}
+		return r.text, nil
+	case <-ctx.Done():
+		term.Restore(int(f.Fd()), before)
+		fmt.Fprintln(f)
+		return "", ctx.Err()
+	}
+}
+
+// readLine reads up to the newline and not a byte more: what follows belongs
+// to the next question.
+func readLine(r io.Reader) (string, error) {
+	var line []byte
+	for b := make([]byte, 1); ; {
+		n, err := r.Read(b)
+		if n == 1 && b[0] == '\n' {
+			return string(line), nil
+		}
+		line = append(line, b[:n]...)
+		if err != nil {
+			return "", err
+		}
+	}
+}
