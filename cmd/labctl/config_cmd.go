@@ -1,7 +1,485 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"text/template"
+
+	"github.com/goccy/go-yaml"
+	"github.com/google/jsonschema-go/jsonschema"
+	"github.com/spf13/cobra"
+
+	"github.com/labctl/labctl/configs"
+	"github.com/labctl/labctl/esxi"
+)
 
 func (a *app) configCommand() *cobra.Command {
-	return a.noun("config", "The configuration", "x", "  labctl config check")
+	return a.noun("config", "The configuration: write, show, check",
+		`Config is about labctl.yaml: the hosts, how their passwords are found, and the
+certificates they are known by. It lies in $XDG_CONFIG_HOME/labctl, or where
+--config or LABCTL_CONFIG says. Flags come before environment variables, those
+before the file.`,
+		"  labctl config show --origin",
+		a.configInitCommand(), a.configShowCommand(), a.configCheckCommand(), a.configSchemaCommand())
+}
+
+type configCheckResult struct {
+	Version int               `json:"version"`
+	File    string            `json:"file"`
+	OK      bool              `json:"ok"`
+	Hosts   int               `json:"hosts"`
+	Errors  []configCheckItem `json:"errors"`
+}
+
+type configCheckItem struct {
+	Line    int    `json:"line"`
+	Column  int    `json:"column"`
+	Message string `json:"message"`
+}
+
+func (a *app) configCheckCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "check", Short: "Find what is wrong with the config file",
+		Long: `Check reads the config file strictly and lists every error with its line. It
+also looks whether the files that the config names are there. It asks no host.
+Exit code 0 is a good file, 2 one with errors.`,
+		Example: "  labctl config check --config ./labctl.yaml",
+		Args:    argsBetween(0, 0, "no argument"),
+		RunE: func(*cobra.Command, []string) error {
+			path, _, err := configPath(a.flags, a.env)
+			if err != nil {
+				return err
+			}
+			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+				return hintf(usagef("there is no config at %s", path), "labctl config init writes one")
+			}
+			r := configCheckResult{Version: 1, File: path, Errors: []configCheckItem{}}
+			s, err := a.settings()
+			var bad fileErrors
+			if errors.As(err, &bad) && a.json() {
+				for _, e := range bad.all {
+					r.Errors = append(r.Errors, configCheckItem{e.line, e.col, e.msg})
+				}
+				return errors.Join(err, a.result(r, nil))
+			}
+			if err != nil {
+				return err
+			}
+			a.lookAround(s)
+			r.OK, r.Hosts = true, len(s.Hosts)
+			return a.result(r, func(p *page) {
+				plural := "s"
+				if r.Hosts == 1 {
+					plural = ""
+				}
+				p.printf("%s is fine: %d host%s\n", path, r.Hosts, plural)
+			})
+		},
+	}
+}
+
+// lookAround warns of files that the config names and that are not there, or
+// are there for everybody.
+func (a *app) lookAround(s *settings) {
+	files := []string{s.VCenter.PasswordFile, s.VCH.Bundle}
+	for _, h := range s.Hosts {
+		files = append(files, h.PasswordFile)
+	}
+	for i, path := range files {
+		if path == "" {
+			continue
+		}
+		info, err := os.Stat(a.expandHome(path))
+		switch {
+		case err != nil:
+			a.warn("%s", err)
+		case i != 1 && info.Mode().Perm()&0o077 != 0:
+			a.warn("others may read %s (mode %04o): chmod 600 keeps it to you", path, info.Mode().Perm())
+		}
+	}
+}
+
+type configShowResult struct {
+	Version int               `json:"version"`
+	File    string            `json:"file"` // "" where none was read
+	Config  Config            `json:"config"`
+	Values  []configShowValue `json:"values"`
+}
+
+type configShowValue struct {
+	Key    string `json:"key"`
+	Value  any    `json:"value"`
+	Origin string `json:"origin"`
+}
+
+func (a *app) configShowCommand() *cobra.Command {
+	var origin bool
+	c := &cobra.Command{
+		Use: "show", Short: "Show the configuration in effect",
+		Long: `Show prints the configuration after flags, environment variables, file and
+defaults were laid over each other. With --origin it names for each value which
+of them it came from. Passwords are no part of it.`,
+		Example: "  labctl config show --origin",
+		Args:    argsBetween(0, 0, "no argument"),
+		RunE: func(*cobra.Command, []string) error {
+			s, err := a.settings()
+			if err != nil {
+				return err
+			}
+			s.URL, s.VCenter.URL = maskURL(s.URL), maskURL(s.VCenter.URL)
+			r := configShowResult{Version: 1, Config: s.Config, Values: s.values()}
+			if r.Config.Version == 0 {
+				r.Config.Version = 1
+			}
+			if s.file != nil {
+				r.File = s.file.path
+			} else {
+				path, _, _ := configPath(a.flags, a.env)
+				a.say("there is no config file at %s", path)
+			}
+			text, err := yaml.MarshalWithOptions(r.Config, yaml.IndentSequence(true))
+			if err != nil {
+				return fmt.Errorf("write the config as YAML: %w", err)
+			}
+			return a.result(r, func(p *page) {
+				if !origin {
+					p.Write(text)
+					return
+				}
+				t := table{header: []string{"KEY", "VALUE", "ORIGIN"}}
+				for _, v := range r.Values {
+					t.row(plain, v.Key, fmt.Sprint(v.Value), v.Origin)
+				}
+				t.write(p)
+			})
+		},
+	}
+	c.Flags().BoolVar(&origin, "origin", false, "tell where each value comes from")
+	return c
+}
+
+// maskURL hides a password that should not have been in a URL.
+func maskURL(s string) string {
+	at := strings.LastIndex(s, "@")
+	start := 0
+	if i := strings.Index(s, "://"); i >= 0 {
+		start = i + len("://")
+	}
+	if at < start {
+		return s
+	}
+	user, _, has := strings.Cut(s[start:at], ":")
+	if !has {
+		return s
+	}
+	return s[:start] + user + ":••••" + s[at:]
+}
+
+// values lists what is set, in the order of the structs, hosts by name.
+func (s *settings) values() []configShowValue {
+	var out []configShowValue
+	var walk func(v reflect.Value, shown, name string)
+	add := func(shown, name string, value any) {
+		out = append(out, configShowValue{shown, value, s.origins[name]})
+	}
+	walk = func(v reflect.Value, shown, name string) {
+		switch v.Kind() {
+		case reflect.Struct:
+			for _, f := range reflect.VisibleFields(v.Type()) {
+				tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+				if tag == "" {
+					continue
+				}
+				dot := "."
+				if name == "" {
+					dot = ""
+				}
+				walk(v.FieldByIndex(f.Index), shown+dot+tag, name+dot+tag)
+			}
+		case reflect.Slice:
+			if hosts, ok := v.Interface().([]HostConf); ok {
+				for i, h := range hosts {
+					walk(v.Index(i), shown+"["+h.Name+"]", fmt.Sprintf("%s[%d]", name, i))
+				}
+			} else if v.Len() > 0 {
+				add(shown, name, v.Interface())
+			}
+		case reflect.Map:
+			keys := v.MapKeys()
+			slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
+			for _, k := range keys {
+				add(shown+"."+k.String(), name+"."+k.String(), v.MapIndex(k).String())
+			}
+		default:
+			if s.origins[name] == "" {
+				return
+			}
+			if text, ok := v.Interface().(fmt.Stringer); ok {
+				add(shown, name, text.String())
+			} else {
+				add(shown, name, v.Interface())
+			}
+		}
+	}
+	walk(reflect.ValueOf(*s), "", "")
+	return out
+}
+
+func (a *app) configSchemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "schema", Short: "Print the JSON schema of the config file",
+		Long: `Schema prints the JSON schema of labctl.yaml. Editors that speak the YAML
+language server complete and check the file with it.`,
+		Example: "  labctl config schema > labctl.schema.json",
+		Args:    argsBetween(0, 0, "no argument"),
+		RunE: func(*cobra.Command, []string) error {
+			b, err := configSchema()
+			if err != nil {
+				return err
+			}
+			_, err = a.stdout.Write(b)
+			return err
+		},
+	}
+}
+
+// configSchema derives the schema from Config, so that the two cannot differ.
+func configSchema() ([]byte, error) {
+	s, err := jsonschema.For[Config](nil)
+	if err != nil {
+		return nil, fmt.Errorf("derive the schema: %w", err)
+	}
+	s.Schema = "https://json-schema.org/draft/2020-12/schema"
+	s.Title = "labctl.yaml"
+	one := any(1)
+	s.Properties["version"].Const = &one
+	tidySchema(s)
+	b, err := json.MarshalIndent(s, "", "  ")
+	return append(b, '\n'), err
+}
+
+// tidySchema corrects what the derivation cannot know: a Go slice is a list and
+// never null, one access block has one source of the password, and facts are
+// words, whatever YAML takes them for.
+func tidySchema(s *jsonschema.Schema) {
+	if s == nil {
+		return
+	}
+	if slices.Equal(s.Types, []string{"null", "array"}) {
+		s.Type, s.Types = "array", nil
+	}
+	tidySchema(s.Items)
+	for name, p := range s.Properties {
+		tidySchema(p)
+		if name == "facts" {
+			p.AdditionalProperties = &jsonschema.Schema{Types: []string{"string", "number", "boolean"}}
+		}
+	}
+	if s.Properties["password_env"] != nil {
+		s.Not = &jsonschema.Schema{AnyOf: []*jsonschema.Schema{
+			{Required: []string{"password_command", "password_env"}},
+			{Required: []string{"password_command", "password_file"}},
+			{Required: []string{"password_env", "password_file"}},
+		}}
+	}
+}
+
+func (a *app) configInitCommand() *cobra.Command {
+	var h HostConf
+	var vcenterUser string
+	c := &cobra.Command{
+		Use: "init", Short: "Write a first config file",
+		Long: `Init writes a commented config file for one host. On a terminal it asks for the
+addresses, shows the certificates and stores the fingerprints you confirm.
+Without one it takes everything from flags and asks no host. An existing file
+stays as it is unless --yes is given.`,
+		Example: "  labctl config init --host nuc01 --url https://root@nuc01.lab.local \\\n    --vcenter https://vcsa.lab.local --password-command pass,show,nuc01",
+		Args:    argsBetween(0, 0, "no argument"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.configInit(cmd.Context(), h, vcenterUser)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&h.Name, "host", "", "`NAME` of the host (default: from --url)")
+	f.StringVar(&h.User, "user", "", "`USER` that logs in to the host (default: from --url, else root)")
+	f.StringVar(&vcenterUser, "vcenter-user", "", "`USER` that logs in to vCenter (default: from --vcenter, else administrator@vsphere.local)")
+	f.StringSliceVar(&h.PasswordCommand, "password-command", nil, "program and arguments, by commas, that print the host's password (`WORDS`)")
+	f.StringVar(&h.PasswordEnv, "password-env", "", "`VARIABLE` that holds the host's password")
+	f.StringVar(&h.PasswordFile, "password-file", "", "`FILE` that holds the host's password")
+	f.StringVar(&h.Keyboard, "keyboard", "", "how keys reach the host: `URI`, as in ssh://pi@pi-nuc01")
+	c.MarkFlagsMutuallyExclusive("password-command", "password-env", "password-file")
+	return c
+}
+
+func (a *app) configInit(ctx context.Context, h HostConf, vcenterUser string) error {
+	path, _, err := configPath(a.flags, a.env)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(path); err == nil && !a.yes {
+		return hintf(usagef("%s is there already", path), "--yes writes it anew, --config FILE writes another")
+	}
+	c := Config{Version: 1, Hosts: []HostConf{h}}
+	host := &c.Hosts[0]
+	c.VCenter.User = vcenterUser
+	flag := func(name string) string {
+		f := a.flags.Lookup(name)
+		if !f.Changed {
+			return ""
+		}
+		return f.Value.String()
+	}
+	host.URL, host.Thumbprint, c.VCenter.URL = flag("url"), flag("thumbprint"), flag("vcenter")
+	asks := host.URL == ""
+	if asks {
+		if host.URL, err = a.ask(ctx, "address of the host, as in https://root@nuc01.lab.local:", "--url https://root@HOST"); err != nil {
+			return err
+		}
+	}
+	if err := splitURL(&host.Access, "root"); err != nil {
+		return usagef("the host's address: %w", err)
+	}
+	if host.Name == "" {
+		host.Name = hostNameOf(host.URL)
+		if asks {
+			answer, err := a.ask(ctx, "what to call it ["+host.Name+"]:", "--host")
+			if err != nil {
+				return err
+			}
+			if answer != "" {
+				host.Name = answer
+			}
+		}
+	}
+	if asks && c.VCenter.URL == "" {
+		if c.VCenter.URL, err = a.ask(ctx, "address of the vCenter that manages it, empty for none:", "--vcenter"); err != nil {
+			return err
+		}
+	}
+	if c.VCenter.URL != "" {
+		if err := splitURL(&c.VCenter, "administrator@vsphere.local"); err != nil {
+			return usagef("vCenter's address: %w", err)
+		}
+	}
+	if asks {
+		if err := a.pinByLooking(ctx, host.Name, &host.Access); err != nil {
+			return err
+		}
+		if c.VCenter.URL != "" {
+			if err := a.pinByLooking(ctx, "vcenter", &c.VCenter); err != nil {
+				return err
+			}
+		}
+	}
+	text, err := renderConfig(c)
+	if err != nil {
+		return err
+	}
+	// Reading it back judges the values by the same rules as any other file.
+	if _, err := parseConfig(path, text); err != nil {
+		return hintf(fmt.Errorf("nothing was written: %w", err), "the lines are those of the file that would have been written")
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("make the config's folder: %w", err)
+	}
+	if err := writeFile(path, text, a.yes); err != nil {
+		return fmt.Errorf("write the config: %w", err)
+	}
+	a.say("wrote %s", path)
+	if host.Thumbprint == "" {
+		a.hint("next: labctl host trust %s", host.Name)
+	} else {
+		a.hint("next: labctl host show %s", host.Name)
+	}
+	return a.result(map[string]any{"version": 1, "file": path}, func(*page) {})
+}
+
+// splitURL moves the user out of the URL and completes what is missing.
+func splitURL(a *Access, user string) error {
+	u, inURL, err := esxi.ParseURL(a.URL)
+	if err != nil {
+		return err
+	}
+	if a.User == "" {
+		a.User = inURL
+	}
+	if a.User == "" {
+		a.User = user
+	}
+	u.Path = strings.TrimSuffix(u.Path, "/sdk")
+	a.URL = u.String()
+	return nil
+}
+
+// hostNameOf suggests a name: the first label, or the address where it is one.
+func hostNameOf(address string) string {
+	u, _, err := esxi.ParseURL(address)
+	if err != nil {
+		return ""
+	}
+	if net.ParseIP(u.Hostname()) != nil {
+		return u.Hostname()
+	}
+	name, _, _ := strings.Cut(u.Hostname(), ".")
+	return name
+}
+
+// pinByLooking shows the certificate at an address and pins it when the user
+// says so. A host that does not answer is no reason to stop: it may be off.
+func (a *app) pinByLooking(ctx context.Context, whose string, access *Access) error {
+	if access.Thumbprint != "" {
+		return nil
+	}
+	u, _, err := esxi.ParseURL(access.URL)
+	if err != nil {
+		return err
+	}
+	cert, err := esxi.FetchCertificate(ctx, &esxi.Endpoint{URL: u})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		a.warn("%s: %s; its certificate can be trusted later", whose, err)
+		return nil
+	}
+	r := newTrustResult(whose, endpointKey(u), cert)
+	p := &page{colour: a.colour(a.stderr)}
+	writeCertificate(p, r)
+	a.stderrLines("", p.String())
+	ok, err := a.confirm(ctx, "is this the right certificate?")
+	if ok {
+		access.Thumbprint = r.SHA256
+	}
+	return err
+}
+
+// renderConfig writes the commented file. Values are quoted as JSON, which
+// YAML reads too.
+func renderConfig(c Config) ([]byte, error) {
+	quote := func(s string) (string, error) {
+		var b bytes.Buffer
+		enc := json.NewEncoder(&b)
+		enc.SetEscapeHTML(false)
+		err := enc.Encode(s)
+		return strings.TrimSpace(b.String()), err
+	}
+	t, err := template.New("config").Funcs(template.FuncMap{"quote": quote}).Parse(configs.Init)
+	if err != nil {
+		return nil, fmt.Errorf("read the config's template: %w", err)
+	}
+	var out bytes.Buffer
+	if err := t.Execute(&out, c); err != nil {
+		return nil, fmt.Errorf("write the config: %w", err)
+	}
+	return out.Bytes(), nil
 }
