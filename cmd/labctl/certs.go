@@ -15,10 +15,7 @@ import (
 // Known certificates are lines of "host:port fingerprint" in the state folder,
 // in the order of the hosts: what host trust stored.
 
-func (a *app) knownCertsPath() (string, error) {
-	dir, err := a.stateDir("")
-	return filepath.Join(dir, "known_certs"), err
-}
+const knownCertsFile = "known_certs"
 
 // knownCertificate returns the stored fingerprint of host:port, or "". A line
 // that does not read is an error: skipping it would skip a pin.
@@ -28,7 +25,7 @@ func (a *app) knownCertificate(hostPort string) (string, error) {
 }
 
 func (a *app) knownCertificates() (map[string]string, error) {
-	path, err := a.knownCertsPath()
+	path, err := a.statePath(knownCertsFile)
 	if err != nil {
 		return nil, err
 	}
@@ -79,11 +76,11 @@ func (a *app) trustCertificate(hostPort, fingerprint string) error {
 	for _, h := range hosts {
 		fmt.Fprintf(&out, "%s %s\n", h, known[h])
 	}
-	path, err := a.knownCertsPath()
+	dir, err := a.stateDir("")
 	if err != nil {
 		return err
 	}
-	if err := writeFile(path, []byte(out.String()), true); err != nil {
+	if err := writeFile(filepath.Join(dir, knownCertsFile), []byte(out.String()), true); err != nil {
 		return fmt.Errorf("store the certificate: %w", err)
 	}
 	return nil

@@ -482,9 +482,11 @@ var hostName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // judge finds what is well-formed and still wrong.
 func (d *decoder) judge(c *Config) {
-	if _, given := d.at["version"]; !given {
+	_, given := d.at["version"]
+	switch misread := c.Version == 0 && len(d.all) > 0; {
+	case !given:
 		d.fail(place{1, 1}, "version is missing: this format is version: 1")
-	} else if c.Version != 1 {
+	case c.Version != 1 && !misread:
 		d.fail(d.where("version"), "version %d is not known: this labctl reads version 1", c.Version)
 	}
 	d.judgeAccess(&c.VCenter, "vcenter")

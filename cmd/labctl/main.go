@@ -69,6 +69,10 @@ var errInterrupted = errors.New("interrupted")
 // interrupt only: the network change it may come from is no reason to stop a
 // clean-up.
 func run(ctx context.Context, e *env) int {
+	return runCommand(ctx, e, func(ctx context.Context, a *app) int { return a.execute(ctx) })
+}
+
+func runCommand(ctx context.Context, e *env, work func(context.Context, *app) int) int {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	signals := make(chan os.Signal, 2)
@@ -76,7 +80,7 @@ func run(ctx context.Context, e *env) int {
 
 	a := &app{env: e}
 	done := make(chan int, 1)
-	go func() { done <- a.execute(ctx) }()
+	go func() { done <- work(ctx, a) }()
 	for {
 		select {
 		case code := <-done:

@@ -94,7 +94,7 @@ stale, 5 failed and everything is as it was, 6 failed and not as it was,
 		a.set = *set
 		a.load = sync.OnceValues(func() (*settings, error) { return loadSettings(a.flags, a.env) })
 		if a.verbose {
-			a.log = slog.New(tint.NewHandler(lockedWriter{a}, &tint.Options{
+			a.log = slog.New(tint.NewTextHandler(lockedWriter{a}, &tint.Options{
 				Level: slog.LevelDebug, TimeFormat: "15:04:05.000", NoColor: !a.colour(a.stderr),
 			}))
 		}
@@ -245,14 +245,19 @@ func (w lockedWriter) Write(b []byte) (int, error) {
 
 var _ io.Writer = lockedWriter{}
 
-// stateDir returns, and makes, a folder below $XDG_STATE_HOME/labctl that only
-// this user can read: journals, locks, facts. An empty name is the folder itself.
-func (a *app) stateDir(name string) (string, error) {
+// statePath returns a place below $XDG_STATE_HOME/labctl without making it.
+func (a *app) statePath(name string) (string, error) {
 	base, err := a.baseDir("XDG_STATE_HOME", ".local/state")
+	return filepath.Join(base, "labctl", name), err
+}
+
+// stateDir makes a folder below $XDG_STATE_HOME/labctl that only this user can
+// read: journals, locks, facts. An empty name is the folder itself.
+func (a *app) stateDir(name string) (string, error) {
+	dir, err := a.statePath(name)
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(base, "labctl", name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("make the state folder: %w", err)
 	}

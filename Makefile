@@ -1,0 +1,49 @@
+# `make` alone lists the targets.
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO          ?= go
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+
+# The race detector needs cgo and a C compiler. Without them the tests still
+# run, and the skip is said aloud.
+RACE := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && [ "$$($(GO) env CGO_ENABLED)" = 1 ] && echo -race)
+
+.PHONY: help build test lint bench demo schema fuzz clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## bin/labctl and bin/labsim, static
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
+
+lint: ## gofmt, vet, staticcheck
+	@unformatted=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+test: ## all tests, with the race detector where there is a C compiler
+	@[ -n "$(RACE)" ] || echo "*** no C compiler or no cgo: the race detector is SKIPPED ***"
+	$(GO) test $(RACE) ./...
+
+bench: ## requests and wall time beside govc, start-up time and memory
+	$(GO) test -run '^$$' -bench . -benchtime 1x ./...
+
+demo: build ## a move to a standard switch and back, on the simulated homelab
+	./docs/demo.sh
+
+schema: ## write configs/labctl.schema.json anew
+	$(GO) run ./cmd/labctl config schema > configs/labctl.schema.json.new
+	mv configs/labctl.schema.json.new configs/labctl.schema.json
+
+fuzz: ## fuzz each parser for half a minute
+	@$(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./... | while read -r pkg; do \
+	  for f in $$($(GO) test -list '^Fuzz' "$$pkg" | grep '^Fuzz' || true); do \
+	    $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 30s "$$pkg"; \
+	  done; \
+	done
+
+clean: ## remove what was built
+	rm -rf bin dist build
