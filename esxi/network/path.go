@@ -1,0 +1,111 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/labctl/labctl/esxi"
+)
+
+// readTimeout bounds one attempt to read a host back. A host that answers does
+// so in well under a second.
+const readTimeout = 5 * time.Second
+
+// logoutTimeout bounds the farewell, on which nothing depends.
+const logoutTimeout = 2 * time.Second
+
+// Path is one way to a host: through its vCenter, or by its own API. It logs in
+// when it is first used.
+type Path struct {
+	Via  string // vcenter or esxi
+	Dial func(context.Context) (*esxi.Client, error)
+	Want esxi.Wanted
+	Name string // of the host in the inventory, once Host has found it
+
+	client  *esxi.Client
+	host    types.ManagedObjectReference
+	earlier int // requests of sessions that were given up
+}
+
+// Host returns the host over the path's connections, logging in and looking it
+// up the first time.
+func (p *Path) Host(ctx context.Context) (*object.HostSystem, error) {
+	if p.client == nil {
+		c, err := p.Dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		p.client = c
+	}
+	if p.host.Value == "" {
+		h, err := p.client.FindHost(ctx, p.Want)
+		if err != nil {
+			return nil, err
+		}
+		p.host, p.Name = h.Reference(), h.InventoryPath
+	}
+	return object.NewHostSystem(p.client.Vim, p.host), nil
+}
+
+// Client returns the session, or nil before the first use.
+func (p *Path) Client() *esxi.Client { return p.client }
+
+// Requests counts what was sent on this path.
+func (p *Path) Requests() int {
+	if p.client == nil {
+		return p.earlier
+	}
+	return p.earlier + p.client.Requests()
+}
+
+// Close logs out.
+func (p *Path) Close(ctx context.Context) {
+	if p.client == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutTimeout)
+	defer cancel()
+	_ = p.client.Logout(ctx)
+}
+
+// reread reads the host over new connections, in the same session where it
+// still counts, else in a new one. What it returns is the truth of this moment
+// as this path sees it, or an error; a host that vCenter cannot reach is an
+// error, because what vCenter then shows is what it remembers.
+func (p *Path) reread(ctx context.Context, tasks []types.ManagedObjectReference) (*Snapshot, []TaskState, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	if p.client != nil {
+		p.client.Close()
+		p.client = p.client.Fresh()
+	}
+	h, err := p.Host(ctx)
+	if err == nil {
+		var s *Snapshot
+		var states []TaskState
+		s, states, err = read(ctx, h, readOptions{Tasks: tasks})
+		if err == nil && s.State != string(types.HostSystemConnectionStateConnected) {
+			return nil, nil, &awayError{Via: p.Via, State: s.State}
+		}
+		if err == nil {
+			return s, states, nil
+		}
+	}
+	var call *esxi.CallError
+	if p.client != nil && errors.As(err, &call) && call.Refused && call.Fault == "NotAuthenticated" {
+		p.earlier, p.client = p.Requests(), nil
+	}
+	return nil, nil, err
+}
+
+// awayError says that vCenter has lost the host.
+type awayError struct{ Via, State string }
+
+func (e *awayError) Error() string {
+	return fmt.Sprintf("%s shows the host as %s", e.Via, e.State)
+}
