@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/vim25"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
@@ -37,7 +38,7 @@ func (e *FindError) Error() string {
 	return fmt.Sprintf("no host matches %s: the inventory holds %s", e.Wanted.Name, names)
 }
 
-// hostPaths walks from the root folder to every host: what FindHost reads by.
+// hostPaths walks from the root folder to every host.
 func hostPaths() []types.BaseSelectionSpec {
 	again := &types.SelectionSpec{Name: "folder"}
 	return []types.BaseSelectionSpec{
@@ -52,26 +53,42 @@ func hostPaths() []types.BaseSelectionSpec {
 	}
 }
 
+// Retrieve reads properties in one API call, and in further ones only where the
+// server hands out its answer in pages.
+func Retrieve(ctx context.Context, vim *vim25.Client, spec types.PropertyFilterSpec) ([]types.ObjectContent, error) {
+	pc := vim.ServiceContent.PropertyCollector
+	res, err := methods.RetrievePropertiesEx(ctx, vim, &types.RetrievePropertiesEx{This: pc, SpecSet: []types.PropertyFilterSpec{spec}})
+	if err != nil || res.Returnval == nil {
+		return nil, err
+	}
+	page := res.Returnval
+	objects := page.Objects
+	for page.Token != "" {
+		next, err := methods.ContinueRetrievePropertiesEx(ctx, vim, &types.ContinueRetrievePropertiesEx{This: pc, Token: page.Token})
+		if err != nil {
+			return nil, err
+		}
+		page = &next.Returnval
+		objects = append(objects, page.Objects...)
+	}
+	return objects, nil
+}
+
 // FindHost returns the host that is meant, in one API call. A host's own API
 // holds one host, whatever it calls itself. In a vCenter it is the one whose
 // inventory name equals the URL's host, else the name, else the one with a
 // vmkernel adapter at that address. None or several are a *FindError.
 func (c *Client) FindHost(ctx context.Context, w Wanted) (*object.HostSystem, error) {
-	res, err := methods.RetrievePropertiesEx(ctx, c.Vim, &types.RetrievePropertiesEx{
-		This: c.Vim.ServiceContent.PropertyCollector,
-		SpecSet: []types.PropertyFilterSpec{{
-			PropSet:   []types.PropertySpec{{Type: "HostSystem", PathSet: []string{"name", "config.network.vnic"}}},
-			ObjectSet: []types.ObjectSpec{{Obj: c.Vim.ServiceContent.RootFolder, Skip: types.NewBool(true), SelectSet: hostPaths()}},
-		}},
+	objects, err := Retrieve(ctx, c.Vim, types.PropertyFilterSpec{
+		PropSet:   []types.PropertySpec{{Type: "HostSystem", PathSet: []string{"name", "config.network.vnic"}}},
+		ObjectSet: []types.ObjectSpec{{Obj: c.Vim.ServiceContent.RootFolder, Skip: types.NewBool(true), SelectSet: hostPaths()}},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look for host %s: %w", w.Name, err)
 	}
 	var hosts []mo.HostSystem
-	if res.Returnval != nil {
-		if err := mo.LoadObjectContent(res.Returnval.Objects, &hosts); err != nil {
-			return nil, fmt.Errorf("look for host %s: %w", w.Name, err)
-		}
+	if err := mo.LoadObjectContent(objects, &hosts); err != nil {
+		return nil, fmt.Errorf("look for host %s: %w", w.Name, err)
 	}
 	hits := hosts
 	if c.IsVCenter() {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"github.com/labctl/labctl/esxi"
@@ -71,6 +72,24 @@ func (p *Path) Close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutTimeout)
 	defer cancel()
 	_ = p.client.Logout(ctx)
+}
+
+// confirm is reread for when there is doubt. A vCenter believes for a minute or
+// more that a host it has lost is connected, and shows what it remembers; made
+// to ask the host anew it cannot.
+func (p *Path) confirm(ctx context.Context) (*Snapshot, error) {
+	s, _, err := p.reread(ctx, nil)
+	if err != nil || p.Via != "vcenter" {
+		return s, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	_, err = methods.RefreshNetworkSystem(ctx, p.client.Vim, &types.RefreshNetworkSystem{This: s.NetworkSystem})
+	if err != nil {
+		return nil, err
+	}
+	s, _, err = p.reread(ctx, nil)
+	return s, err
 }
 
 // reread reads the host over new connections, in the same session where it

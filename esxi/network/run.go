@@ -410,7 +410,7 @@ func (r *Run) believe(ctx context.Context, deadline time.Time) (*Snapshot, error
 	snaps, errs := make([]*Snapshot, len(paths)), make([]error, len(paths))
 	var wg sync.WaitGroup
 	for i, p := range paths {
-		wg.Go(func() { snaps[i], _, errs[i] = p.reread(ctx, nil) })
+		wg.Go(func() { snaps[i], errs[i] = p.confirm(ctx) })
 	}
 	wg.Wait()
 	var direct, through *Snapshot

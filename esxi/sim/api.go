@@ -83,7 +83,17 @@ func (a *api) UpdateNetworkConfig(req *types.UpdateNetworkConfig) soap.HasFault 
 	return &methods.UpdateNetworkConfigBody{Res: &types.UpdateNetworkConfigResponse{Returnval: res}}
 }
 
-func (a *api) RefreshNetworkSystem(*types.RefreshNetworkSystem) soap.HasFault {
+// RefreshNetworkSystem has the host asked, so through the vCenter it fails for one that does not answer, whatever the
+// vCenter still believes.
+func (a *api) RefreshNetworkSystem(req *types.RefreshNetworkSystem) soap.HasFault {
+	if !a.inventory.direct() {
+		a.site.mu.RLock()
+		err := a.site.connected(a.hostOf(req.This))
+		a.site.mu.RUnlock()
+		if err != nil {
+			return &methods.RefreshNetworkSystemBody{Fault_: soapFault(err)}
+		}
+	}
 	return &methods.RefreshNetworkSystemBody{Res: new(types.RefreshNetworkSystemResponse)}
 }
 

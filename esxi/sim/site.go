@@ -159,14 +159,17 @@ func (s *site) commit(w *world) {
 // publish shows the world: hosts at once, the vCenter as far as it can see.
 func (s *site) publish() {
 	seen := s.world.clone()
+	blind := func(host string) bool { // also before the vCenter has noticed that the host is gone
+		m := s.members[host]
+		return m.state != types.HostSystemConnectionStateConnected || m.pending || !s.reached(host)
+	}
 	for i, h := range seen.hosts {
-		if m := s.members[h.name]; m.state != types.HostSystemConnectionStateConnected || m.pending {
+		if blind(h.name) {
 			seen.hosts[i] = s.seen.host(h.name)
 		}
 	}
 	for i, v := range seen.vms {
-		m := s.members[v.host]
-		if old := s.seen.vm(v.id); old != nil && (m.state != types.HostSystemConnectionStateConnected || m.pending) {
+		if old := s.seen.vm(v.id); old != nil && blind(v.host) {
 			seen.vms[i] = old
 		}
 	}
@@ -319,6 +322,9 @@ func (s *site) change(hostName, method string, direct bool, eval func(*world) (*
 func (s *site) connected(hostName string) error {
 	if st := s.members[hostName].state; st != types.HostSystemConnectionStateConnected {
 		return refuse(&types.HostNotConnected{}, "%s is %s", hostName, st)
+	}
+	if !s.reached(hostName) {
+		return refuse(&types.HostCommunication{}, "%s does not answer", hostName)
 	}
 	return nil
 }
