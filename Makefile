@@ -41,7 +41,7 @@ schema: ## write configs/labctl.schema.json anew
 fuzz: ## fuzz each parser for half a minute
 	@$(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./... | while read -r pkg; do \
 	  for f in $$($(GO) test -list '^Fuzz' "$$pkg" | grep '^Fuzz' || true); do \
-	    $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 30s "$$pkg"; \
+	    $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 30s -fuzzminimizetime 10x "$$pkg"; \
 	  done; \
 	done
 

@@ -151,13 +151,16 @@ func redact(line string) string {
 	return line[:m[4]] + "••••"
 }
 
+// newlines turns the line ends that YAML knows into one.
+var newlines = strings.NewReplacer("\r\n", "\n", "\r", "\n")
+
 var tabIndent = regexp.MustCompile(`^ *\t`)
 
 // parseConfig decodes a config file strictly and reports all that is wrong
 // with it at once, as fileErrors. A YAML syntax error ends the reading, so it
 // comes alone.
 func parseConfig(path string, src []byte) (*configFile, error) {
-	d := &decoder{fileErrors: fileErrors{path: path, lines: strings.Split(string(src), "\n")}, at: map[string]place{}, anchors: map[string]ast.Node{}}
+	d := &decoder{fileErrors: fileErrors{path: path, lines: strings.Split(newlines.Replace(string(src)), "\n")}, at: map[string]place{}, anchors: map[string]ast.Node{}}
 	f := &configFile{path: path, at: d.at}
 	// Duplicate keys are the decoder's to report, with both lines.
 	tree, err := parser.ParseBytes(src, 0, parser.AllowDuplicateMapKey())

@@ -30,6 +30,7 @@ func TestConfigErrors(t *testing.T) {
 		"not a mapping":     {"- version: 1\n", "1:1 the config wants a mapping and is a list | 1:1 version is missing"},
 		"empty":             {"", "1:1 version is missing"},
 		"comment only":      {"# later\n", "1:1 version is missing"},
+		"windows line ends": {"version: 1\r\nhosts:\r\n  - name: a\r\n    urll: https://x\r\n", "4:5 did you mean url?"},
 		"two documents":     {"version: 1\n---\nversion: 1\n", "3:1 a second document"},
 		"version":           {"version: 2\n", "1:10 version 2 is not known"},
 		"version as text":   {"version: \"1\"\n", "1:10 version wants a number and is text"},
@@ -381,6 +382,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte(configs.Example))
 	f.Add([]byte("version: 1\nhosts:\n  - &a {name: a}\n  - <<: *a\n"))
 	f.Add([]byte("version: 1\n\thosts: x\n"))
+	f.Add([]byte("\r\r0"))
 	f.Add([]byte("a: &a [*a]\n? b\n: c\n--- !!x |\n  y\n"))
 	f.Fuzz(func(t *testing.T, src []byte) {
 		c, err := parseConfig(filepath.Join("d", "x.yaml"), src)
