@@ -127,8 +127,13 @@ func mergeSettings(flags *pflag.FlagSet, lookup func(string) (string, bool), fil
 			value = f.Value.String()
 			s.origins[k.name] = "flag --" + k.flag
 		}
-		if k.name == "vcenter.url" {
+		switch k.name {
+		case "vcenter.url":
 			vcenter = value
+		case "timeout": // viper's error would not say where it comes from
+			if _, err := time.ParseDuration(value); value != "" && err != nil {
+				return nil, usagef("%s: %q is no duration as in 30s or 2m", s.origins[k.name], value)
+			}
 		}
 	}
 	if file != nil {
