@@ -35,8 +35,7 @@ demo: build ## a move to a standard switch and back, on the simulated homelab
 	./docs/demo.sh
 
 schema: ## write configs/labctl.schema.json anew
-	$(GO) run ./cmd/labctl config schema > configs/labctl.schema.json.new
-	mv configs/labctl.schema.json.new configs/labctl.schema.json
+	$(GO) test ./cmd/labctl -run '^TestSchemaIsCurrent$$' -update
 
 fuzz: ## fuzz each parser for half a minute
 	@$(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./... | while read -r pkg; do \

@@ -1,6 +1,6 @@
 // Package configs holds the files that labctl carries inside itself: the
-// example configuration and the template of config init. Nothing in it fails;
-// tests of the commands keep the files readable and the schema current.
+// example configuration, its schema, and the template of config init. Nothing
+// in it fails; tests of the commands keep the files readable and current.
 package configs
 
 import _ "embed"
@@ -9,6 +9,12 @@ import _ "embed"
 //
 //go:embed labctl.example.yaml
 var Example string
+
+// Schema is the JSON schema of the configuration, derived from the command's
+// own types: make schema writes it anew.
+//
+//go:embed labctl.schema.json
+var Schema string
 
 // Init is the text/template of the file that config init writes.
 //

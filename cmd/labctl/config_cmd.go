@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -16,7 +17,6 @@ import (
 	"text/template"
 
 	"github.com/goccy/go-yaml"
-	"github.com/google/jsonschema-go/jsonschema"
 	"github.com/spf13/cobra"
 
 	"github.com/labctl/labctl/configs"
@@ -243,54 +243,9 @@ language server complete and check the file with it.`,
 		Example: "  labctl config schema > labctl.schema.json",
 		Args:    argsBetween(0, 0, "no argument"),
 		RunE: func(*cobra.Command, []string) error {
-			b, err := configSchema()
-			if err != nil {
-				return err
-			}
-			_, err = a.stdout.Write(b)
+			_, err := io.WriteString(a.stdout, configs.Schema)
 			return err
 		},
-	}
-}
-
-// configSchema derives the schema from Config, so that the two cannot differ.
-func configSchema() ([]byte, error) {
-	s, err := jsonschema.For[Config](nil)
-	if err != nil {
-		return nil, fmt.Errorf("derive the schema: %w", err)
-	}
-	s.Schema = "https://json-schema.org/draft/2020-12/schema"
-	s.Title = "labctl.yaml"
-	one := any(1)
-	s.Properties["version"].Const = &one
-	tidySchema(s)
-	b, err := json.MarshalIndent(s, "", "  ")
-	return append(b, '\n'), err
-}
-
-// tidySchema corrects what the derivation cannot know: a Go slice is a list and
-// never null, one access block has one source of the password, and facts are
-// words, whatever YAML takes them for.
-func tidySchema(s *jsonschema.Schema) {
-	if s == nil {
-		return
-	}
-	if slices.Equal(s.Types, []string{"null", "array"}) {
-		s.Type, s.Types = "array", nil
-	}
-	tidySchema(s.Items)
-	for name, p := range s.Properties {
-		tidySchema(p)
-		if name == "facts" {
-			p.AdditionalProperties = &jsonschema.Schema{Types: []string{"string", "number", "boolean"}}
-		}
-	}
-	if s.Properties["password_env"] != nil {
-		s.Not = &jsonschema.Schema{AnyOf: []*jsonschema.Schema{
-			{Required: []string{"password_command", "password_env"}},
-			{Required: []string{"password_command", "password_file"}},
-			{Required: []string{"password_env", "password_file"}},
-		}}
 	}
 }
 

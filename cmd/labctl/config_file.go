@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -129,16 +130,19 @@ func (a *app) reportFile(e fileErrors) {
 	}
 }
 
-// secretKey matches a key that sounds like a secret, except the three password
-// fields that name where a secret is, and everything after its colon.
-var secretKey = regexp.MustCompile(`(?i)([\w-]*(?:pass|pwd|secret|token|key)[\w-]*["']?\s*:\s*)(.+)`)
+// secretKey matches a key that sounds like a secret, and what is after its
+// colon. It is compiled when the first error is shown, as starts are frequent
+// and errors are not.
+var secretKey = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)([\w-]*(?:pass|pwd|secret|token|key)[\w-]*["']?\s*:\s*)(.+)`)
+})
 
-var userinfo = regexp.MustCompile(`(//[^/\s:@"']*:)[^/\s]*@`)
+var userinfo = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(//[^/\s:@"']*:)[^/\s]*@`) })
 
 // redact masks what may be a secret in a line that is about to be shown.
 func redact(line string) string {
-	line = userinfo.ReplaceAllString(line, "${1}••••@")
-	m := secretKey.FindStringSubmatchIndex(line)
+	line = userinfo().ReplaceAllString(line, "${1}••••@")
+	m := secretKey().FindStringSubmatchIndex(line)
 	if m == nil {
 		return line
 	}
@@ -153,8 +157,6 @@ func redact(line string) string {
 
 // newlines turns the line ends that YAML knows into one.
 var newlines = strings.NewReplacer("\r\n", "\n", "\r", "\n")
-
-var tabIndent = regexp.MustCompile(`^ *\t`)
 
 // parseConfig decodes a config file strictly and reports all that is wrong
 // with it at once, as fileErrors. A YAML syntax error ends the reading, so it
@@ -171,7 +173,7 @@ func parseConfig(path string, src []byte) (*configFile, error) {
 			msg = syntax.GetMessage()
 			p = tokenPlace(syntax.GetToken())
 		}
-		if p.line <= len(d.lines) && tabIndent.MatchString(d.lines[p.line-1]) {
+		if p.line <= len(d.lines) && strings.HasPrefix(strings.TrimLeft(d.lines[p.line-1], " "), "\t") {
 			msg = "a tab in the indent: YAML indents with spaces"
 		}
 		d.fail(p, "%s", msg)
@@ -479,9 +481,12 @@ func (d *decoder) where(name string) place {
 	return place{1, 1}
 }
 
-// hostName is what a host may be called: an argument ending in .json or holding
-// a slash is a plan file to the net commands.
-var hostName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+// goodHostName reports what a host may be called: an argument that ends in
+// .json or holds a slash is a plan file to the net commands.
+func goodHostName(s string) bool {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+	return strings.Trim(s[:1], letters) == "" && strings.Trim(s, letters+"._-") == "" && !strings.HasSuffix(s, ".json")
+}
 
 // judge finds what is well-formed and still wrong.
 func (d *decoder) judge(c *Config) {
@@ -504,7 +509,7 @@ func (d *decoder) judge(c *Config) {
 			d.fail(p, "a second host is called %s; the first is in line %d", h.Name, line)
 		case h.Name == "vcenter":
 			d.fail(p, "a host cannot be called vcenter: host trust vcenter means the vCenter")
-		case !hostName.MatchString(h.Name) || strings.HasSuffix(h.Name, ".json"):
+		case !goodHostName(h.Name):
 			d.fail(p, "a host's name is made of letters, digits, dots and dashes, and does not end in .json")
 		}
 		first[strings.ToLower(h.Name)] = p.line

@@ -1,18 +1,14 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 
-	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/jsonschema-go/jsonschema"
 	"github.com/spf13/pflag"
 
 	"github.com/labctl/labctl/configs"
@@ -279,62 +275,6 @@ func TestHostsKeepTheirCase(t *testing.T) {
 	want := []HostConf{{Name: "ESX-Lab", Access: Access{User: "Root"}, Facts: map[string]string{"Wrap": "No"}}}
 	if diff := cmp.Diff(want, s.Hosts); diff != "" {
 		t.Error(diff)
-	}
-}
-
-func TestSchemaIsCurrent(t *testing.T) {
-	want, err := configSchema()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := os.ReadFile("../../configs/labctl.schema.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("make schema writes it anew:\n%s", diff)
-	}
-}
-
-// The schema and the decoder agree on what is right and on typical mistakes.
-func TestSchemaAgrees(t *testing.T) {
-	b, err := configSchema()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var s jsonschema.Schema
-	if err := json.Unmarshal(b, &s); err != nil {
-		t.Fatal(err)
-	}
-	schema, err := s.Resolve(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for src, good := range map[string]bool{
-		configs.Example: true,
-		"version: 1\n":  true,
-		"version: 2\n":  false,
-		"hosts: []\n":   false,
-		"version: 1\nhosts: [{name: a, urll: x}]\n":                                 false,
-		"version: 1\nhosts: [{url: \"https://x\"}]\n":                               false,
-		"version: 1\nhosts: [{name: a, password_env: A, password_file: b}]\n":       false,
-		"version: 1\nhosts: [{name: a, facts: {esxi: 6.0, wrap: \"no\", x: on}}]\n": true,
-	} {
-		var v any
-		if err := yaml.Unmarshal([]byte(src), &v); err != nil {
-			t.Fatal(err)
-		}
-		js, err := json.Marshal(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := json.Unmarshal(js, &v); err != nil {
-			t.Fatal(err)
-		}
-		_, parseErr := parseConfig("x.yaml", []byte(src))
-		if err := schema.Validate(v); (err == nil) != good || (parseErr == nil) != good {
-			t.Errorf("%q: schema %v, decoder %v", src, err, parseErr)
-		}
 	}
 }
 

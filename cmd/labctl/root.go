@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -242,8 +241,6 @@ func (w lockedWriter) Write(b []byte) (int, error) {
 	defer w.a.stderrLock.Unlock()
 	return w.a.stderr.Write(b)
 }
-
-var _ io.Writer = lockedWriter{}
 
 // statePath returns a place below $XDG_STATE_HOME/labctl without making it.
 func (a *app) statePath(name string) (string, error) {
