@@ -89,7 +89,7 @@ func (a *app) report(ctx context.Context, err error) {
 	case errors.As(err, &file):
 		a.reportFile(file)
 	case context.Cause(ctx) == errInterrupted && errors.Is(err, context.Canceled):
-		a.say("interrupted")
+		// The line that answered the interrupt says it all.
 	case text != "":
 		a.say("%s", text)
 	}
@@ -120,7 +120,7 @@ func (a *app) advice(err error) string {
 	case errors.As(err, &untrusted):
 		return fmt.Sprintf("%s shows the certificate and asks whether to trust it", a.trustCommand(untrusted.Host))
 	case errors.As(err, &login):
-		return "five wrong passwords lock a host's account for 15 minutes: check user and password before the next try"
+		return "hosts lock an account for a while after a few wrong passwords: check both before the next try"
 	case errors.As(err, &dial) && dial.Timeout:
 		return "is the address right, the host powered on and its management agent running? --timeout allows more time"
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -384,7 +383,12 @@ func (a *app) hostTrust(ctx context.Context, name string) error {
 			return usagef("%s: %w", s.origins["thumbprint"], err)
 		}
 	}
-	text := func(p *page) { writeCertificate(p, r) }
+	shown := false
+	text := func(p *page) {
+		if !shown {
+			writeCertificate(p, r)
+		}
+	}
 	switch {
 	case given != "" && given != r.SHA256 && given != r.SHA1:
 		return &esxi.PinError{Host: r.Endpoint, Want: given, Got: r.inHashOf(given)}
@@ -402,6 +406,10 @@ func (a *app) hostTrust(ctx context.Context, name string) error {
 	}
 	r.Before = known
 	if given == "" {
+		if err := a.showFirst(r, text); err != nil {
+			return err
+		}
+		shown = true
 		if err := a.confirmTrust(ctx, r); err != nil {
 			return err
 		}
@@ -433,7 +441,11 @@ func (s *settings) trustee(name string) (access Access, whose, pin string, err e
 		i := slices.IndexFunc(s.Hosts, func(other HostConf) bool { return other.Name == h.Name })
 		pin = fmt.Sprintf("hosts[%d].thumbprint", i)
 	}
-	return h.Access, cmp.Or(h.Name, "the host"), pin, nil
+	whose = h.Name
+	if u, _, err := esxi.ParseURL(h.URL); whose == "" && err == nil {
+		whose = endpointKey(u)
+	}
+	return h.Access, whose, pin, nil
 }
 
 // inHashOf returns the certificate's digest in the hash that pin is in.
@@ -444,12 +456,21 @@ func (r *hostTrustResult) inHashOf(pin string) string {
 	return r.SHA256
 }
 
+// showFirst shows the certificate before the question: as text it is the
+// result already, with -o json the result comes last and this is talk.
+func (a *app) showFirst(r *hostTrustResult, text func(*page)) error {
+	if !a.json() {
+		return a.result(r, text)
+	}
+	p := &page{colour: a.colour(a.stderr)}
+	text(p)
+	a.stderrLines("", p.String())
+	return nil
+}
+
 // confirmTrust asks. A certificate that changed is the moment to be careful:
 // the answer is then the host's name, and --yes does not give it.
 func (a *app) confirmTrust(ctx context.Context, r *hostTrustResult) error {
-	p := &page{colour: a.colour(a.stderr)}
-	writeCertificate(p, r)
-	a.stderrLines("", p.String())
 	refused := func(err error) error {
 		return hintf(exitWith(exitUnsafe, err), "nothing was stored")
 	}
@@ -473,7 +494,11 @@ func (a *app) confirmTrust(ctx context.Context, r *hostTrustResult) error {
 
 func writeCertificate(p *page, r *hostTrustResult) {
 	t := table{}
-	t.row(bold, "host", r.Host+" ("+r.Endpoint+")")
+	host := r.Host
+	if host != r.Endpoint {
+		host += " (" + r.Endpoint + ")"
+	}
+	t.row(bold, "host", host)
 	t.row(plain, "subject", r.Subject)
 	t.row(plain, "issuer", r.Issuer)
 	t.row(plain, "valid", r.NotBefore+" to "+r.NotAfter)

@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -88,6 +89,9 @@ func runCommand(ctx context.Context, e *env, work func(context.Context, *app) in
 		case s := <-signals:
 			if ctx.Err() == nil {
 				cancel(errInterrupted)
+				if a.asking.Load() {
+					fmt.Fprintln(e.stderr) // the cursor stands behind the question
+				}
 				a.say("interrupted: finishing what must not stay half done, then cleaning up; a second ctrl-c stops at once")
 				continue
 			}

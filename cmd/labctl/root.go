@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/lmittmann/tint"
 	"github.com/spf13/cobra"
@@ -27,6 +28,7 @@ type app struct {
 	streamed bool         // an event was written, so the result ends a stream
 
 	insecureWarning        sync.Once
+	asking                 atomic.Bool // a question is on the terminal
 	load                   func() (*settings, error)
 	passwords              passwords
 	stdoutLock, stderrLock sync.Mutex

@@ -306,6 +306,8 @@ func (a *app) prompt(ctx context.Context, question, instead string, read func(*o
 		return "", fmt.Errorf("read the terminal's state: %w", err)
 	}
 	fmt.Fprint(f, printable(question))
+	a.asking.Store(true)
+	defer a.asking.Store(false)
 	type answer struct {
 		text string
 		err  error
@@ -324,7 +326,6 @@ func (a *app) prompt(ctx context.Context, question, instead string, read func(*o
 		return r.text, nil
 	case <-ctx.Done():
 		term.Restore(int(f.Fd()), before)
-		fmt.Fprintln(f)
 		return "", ctx.Err()
 	}
 }
