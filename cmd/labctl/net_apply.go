@@ -138,6 +138,25 @@ func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal,
 	if err := a.noOpenJournal(t.Name); err != nil {
 		return err
 	}
+	dir, err := a.stateDir("journals")
+	if err != nil {
+		return err
+	}
+	j, err := network.CreateJournal(dir, t.Name, a.now())
+	if err != nil {
+		return err
+	}
+	begun := false
+	defer func() {
+		if begun {
+			j.Close()
+		} else if err := j.Discard(); err != nil {
+			a.warn("%s", err)
+		}
+	}()
+	if err := j.Begin(t.Name, t.endpoints()); err != nil {
+		return err
+	}
 	s, p, err := a.planFor(ctx, t, chosen, g)
 	if err != nil {
 		return err
@@ -181,21 +200,13 @@ func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal,
 	}
 	other = a.readyPath(ctx, t, other)
 
-	dir, err := a.stateDir("journals")
-	if err != nil {
-		return err
-	}
-	j, err := network.CreateJournal(dir, p.Host, a.now())
-	if err != nil {
-		return err
-	}
-	defer j.Close()
-	if err := j.Begin(p.Host, p, t.endpoints()); err != nil {
+	if err := j.Planned(p); err != nil {
 		return err
 	}
 	a.leaving("the journal %s; labctl net resume %s goes on from there", j.Path, p.Host)
 	run := a.newRun(t, chosen, other, p, j)
 	out, err := run.Apply(ctx, s)
+	begun = j.Sent()
 	if err != nil {
 		return err
 	}
@@ -438,8 +449,8 @@ func (a *app) netContinue(ctx context.Context, verb, name, file string, f *netFl
 		return err
 	}
 	if j == nil {
-		a.say("no migration of %s is recorded: there is nothing to %s", t.Name, map[string]string{"resume": "resume", "rollback": "take back"}[verb])
-		return a.result(&netApplyResult{Version: 1, Host: t.Name, Outcome: network.NotApplied}, func(*page) {})
+		res := &netApplyResult{Version: 1, Host: t.Name, Outcome: network.NotApplied}
+		return a.nothingToDo(verb, res, fmt.Sprintf("no migration of %s is recorded", t.Name))
 	}
 	defer j.Close()
 	unlock, err := a.lock("host-"+t.Name, "net "+verb)
@@ -448,8 +459,13 @@ func (a *app) netContinue(ctx context.Context, verb, name, file string, f *netFl
 	}
 	defer unlock()
 	p := j.Plan()
-	if end, ended := j.End(); ended && !j.Open() && (verb == "resume" || end.Outcome != network.Applied) {
-		return a.nothingToDo(verb, j, end)
+	res := &netApplyResult{Version: 1, Host: t.Name, Outcome: network.NotApplied, Already: true, Journal: j.Path}
+	switch end, _ := j.End(); {
+	case !j.Sent():
+		return a.nothingToDo(verb, res, fmt.Sprintf("%s: the last run sent no change", t.Name))
+	case !j.Open() && (verb == "resume" || end.Outcome != network.Applied):
+		res.Outcome = end.Outcome
+		return a.nothingToDo(verb, res, fmt.Sprintf("%s: the move to %s is closed: %s", t.Name, p.To, outcomeWords(end.Outcome)))
 	}
 	if j.CleanedUp() && verb == "rollback" {
 		return hintf(exitWith(exitUnsafe, fmt.Errorf("%s was cleaned up after this move: what it goes back to is gone", p.Host)),
@@ -483,14 +499,14 @@ func (a *app) netContinue(ctx context.Context, verb, name, file string, f *netFl
 	return a.netEnd(ctx, run, out, verb)
 }
 
-// nothingToDo closes a command whose journal is complete.
-func (a *app) nothingToDo(verb string, j *network.Journal, end network.Record) error {
-	p := j.Plan()
-	res := &netApplyResult{Version: 1, Host: p.Host, Outcome: end.Outcome, Already: true, Journal: j.Path}
-	if verb == "resume" && end.Outcome != network.Applied {
+// nothingToDo closes a command whose journal is complete, or holds nothing. The
+// exit code still tells where the host stands: a resume ends with 0 only where
+// the move is made.
+func (a *app) nothingToDo(verb string, res *netApplyResult, why string) error {
+	if verb == "resume" && res.Outcome != network.Applied {
 		res.Exit = exitUnchanged
 	}
-	a.say("%s: the move to %s is closed: %s; there is nothing to %s", p.Host, p.To, outcomeWords(end.Outcome), map[string]string{"resume": "finish", "rollback": "take back"}[verb])
+	a.say("%s; there is nothing to %s", why, map[string]string{"resume": "finish", "rollback": "take back"}[verb])
 	if err := a.result(res, func(*page) {}); err != nil {
 		return err
 	}
@@ -623,11 +639,15 @@ func (a *app) netStatus(ctx context.Context, name, via string) error {
 	vmk := firstOf(t.Host.Network.VMK, "vmk0")
 	if j != nil {
 		defer j.Close()
-		p := j.Plan()
-		r.Journal, r.Open, r.From, r.To = j.Path, j.Open(), p.From, p.To
+		r.Journal, r.Open = j.Path, j.Open()
+		if p := j.Plan(); p != nil {
+			r.From, r.To = p.From, p.To
+		}
 		r.Started = j.Records[0].Time.Local().Format("2006-01-02 15:04:05")
 		if end, ok := j.End(); ok {
 			r.Outcome, r.Left = end.Outcome, end.Left
+		} else if !j.Sent() {
+			r.Outcome = network.NotApplied
 		} else {
 			r.Outcome = network.Unknown
 			for _, rec := range j.Records {
@@ -679,6 +699,8 @@ func writeNetStatus(p *page, r *netStatusResult, vmk string) {
 	switch {
 	case r.Journal == "":
 		t.row(plain, "last move", "none recorded")
+	case r.To == "":
+		t.row(plain, "last move", "started "+r.Started+", ended before it had a plan")
 	case r.Open:
 		t.row(yellow, "last move", fmt.Sprintf("to %s, started %s: not finished", r.To, r.Started))
 	default:

@@ -27,6 +27,8 @@ Serves a simulated homelab on loopback until it is interrupted, and prints "read
   --write-config FILE    write a labctl.yaml for this lab, and its passwords beside it
   --fault JSON           arm a fault, for example '{"fault": "wire-vlan", "host": "nuc01", "vlan": 999}'; repeatable
   --rollback-after D     how long a host waits before it undoes a change that cut it off (default 1s)
+  --lost-after D         how long the vCenter takes to notice that a host is gone (default 1s)
+  --reconnect-after D    and that it is back (default 1s)
   --list-scenes          print the scenes and end
   --list-faults          print the faults and end
 `
@@ -47,6 +49,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	fs.StringVar(&opt.Control, "control", "", "")
 	fs.StringVar(&config, "write-config", "", "")
 	fs.DurationVar(&opt.RollbackAfter, "rollback-after", time.Second, "")
+	fs.DurationVar(&opt.ReconnectAfter, "reconnect-after", time.Second, "")
+	fs.DurationVar(&opt.LostAfter, "lost-after", time.Second, "")
 	fs.BoolVar(&listScenes, "list-scenes", false, "")
 	fs.BoolVar(&listFaults, "list-faults", false, "")
 	fs.Func("fault", "", func(s string) error {

@@ -31,7 +31,7 @@ type Record struct {
 	Version int       `json:"version,omitempty"`
 	Host    string    `json:"host,omitempty"` // as the user calls it
 
-	Plan      *Plan               `json:"plan,omitempty"`      // begin and plan
+	Plan      *Plan               `json:"plan,omitempty"`      // plan
 	Endpoints map[string]Endpoint `json:"endpoints,omitempty"` // begin: by vcenter, esxi
 	Act       string              `json:"act,omitempty"`       // act, answer: prepare, change, vms, undo, …
 	Objects   []string            `json:"objects,omitempty"`   // what the act is about to touch
@@ -124,10 +124,17 @@ func ParseJournal(b []byte) (records []Record, whole int, err error) {
 	}
 	first := records[0]
 	switch {
-	case first.Kind != "begin" || first.Plan == nil || first.Host == "":
+	case first.Kind != "begin" || first.Host == "":
 		return nil, 0, errors.New("line 1 does not begin a migration")
 	case first.Version != journalVersion:
 		return nil, 0, fmt.Errorf("line 1: version %d is not %d, which this labctl writes", first.Version, journalVersion)
+	}
+	planned := false
+	for i, r := range records {
+		planned = planned || r.Kind == "plan" && r.Plan != nil
+		if r.Kind == "act" && !planned {
+			return nil, 0, fmt.Errorf("line %d acts before there is a plan", i+1)
+		}
 	}
 	return records, whole, nil
 }
@@ -149,9 +156,19 @@ func (j *Journal) Append(r Record) error {
 	return nil
 }
 
-// Begin writes the first record.
-func (j *Journal) Begin(host string, p *Plan, endpoints map[string]Endpoint) error {
-	return j.Append(Record{Kind: "begin", Version: journalVersion, Host: host, Plan: p, Endpoints: endpoints})
+// Begin writes the first record. It comes before anything is asked of the host:
+// a run that is killed while it still reads must not leave an older journal as
+// the newest one.
+func (j *Journal) Begin(host string, endpoints map[string]Endpoint) error {
+	return j.Append(Record{Kind: "begin", Version: journalVersion, Host: host, Endpoints: endpoints})
+}
+
+// Planned writes the plan that is about to be carried out.
+func (j *Journal) Planned(p *Plan) error { return j.Append(Record{Kind: "plan", Plan: p}) }
+
+// Discard removes a journal of a run that has changed nothing.
+func (j *Journal) Discard() error {
+	return errors.Join(j.file.Close(), os.Remove(j.Path))
 }
 
 // Close closes the file. What was written stays written.
@@ -164,7 +181,7 @@ func (j *Journal) Host() string { return j.Records[0].Host }
 func (j *Journal) Endpoints() map[string]Endpoint { return j.Records[0].Endpoints }
 
 // Plan returns the newest plan: the one made after the DVS was prepared, where
-// there was something to prepare.
+// there was something to prepare. It is nil while nothing was planned.
 func (j *Journal) Plan() *Plan {
 	var p *Plan
 	for _, r := range j.Records {
@@ -214,8 +231,8 @@ func (j *Journal) Open() bool {
 	return !ok || end.Outcome == Unknown || len(end.Left) > 0
 }
 
-// LatestJournal returns the newest journal of a host in dir that announced a
-// change; fs.ErrNotExist if there is none.
+// LatestJournal returns the newest journal of a host in dir; fs.ErrNotExist if
+// there is none.
 func LatestJournal(dir, host string) (*Journal, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -238,8 +255,7 @@ func LatestJournal(dir, host string) (*Journal, error) {
 			}
 			return nil, fmt.Errorf("read the journal %s: %w", path, err)
 		}
-		j := &Journal{Records: records}
-		if records[0].Host == host && j.Sent() {
+		if records[0].Host == host {
 			return OpenJournal(path)
 		}
 	}
