@@ -29,7 +29,35 @@ var answered = map[string][]string{
 		"UpdateNetworkConfig", "AddVirtualSwitch", "UpdateVirtualSwitch", "RemoveVirtualSwitch", "AddPortGroup", "UpdatePortGroup",
 		"RemovePortGroup", "AddVirtualNic", "UpdateVirtualNic", "RemoveVirtualNic", "RefreshNetworkSystem", "QueryNetworkHint",
 	},
-	"VirtualMachine": {"ReconfigVM_Task"},
+	"HostVirtualNicManager":           {"QueryNetConfig", "SelectVnicForNicType", "DeselectVnicForNicType"},
+	"DistributedVirtualSwitch":        {"ReconfigureDvs_Task", "FetchDVPorts", "AddDVPortgroup_Task", "CreateDVPortgroup_Task", "Destroy_Task"},
+	"DistributedVirtualPortgroup":     {"ReconfigureDVPortgroup_Task", "Destroy_Task"},
+	"DistributedVirtualSwitchManager": {"QueryDvsByUuid"},
+	"VirtualMachine":                  {"ReconfigVM_Task"},
+	"Folder":                          {"CreateVM_Task"},
+	"ResourcePool":                    {"ImportVApp"},
+}
+
+// overseen lists the methods that vcsim carries out and after which the world and the other inventory are brought up
+// to date.
+var overseen = map[string][]string{
+	"VirtualMachine": {
+		"PowerOnVM_Task", "PowerOffVM_Task", "SuspendVM_Task", "ResetVM_Task", "ShutdownGuest", "RebootGuest", "StandbyGuest",
+		"Rename_Task", "MarkAsTemplate", "MarkAsVirtualMachine", "UpgradeVM_Task", "Destroy_Task", "UnregisterVM", "CloneVM_Task",
+	},
+	"Folder": {"RegisterVM_Task"},
+}
+
+// harmless lists methods that leave vcsim's own objects as they are; api's own, apart from those on VMs, folders and
+// pools, do so as well.
+var harmless = []string{
+	"RetrieveServiceContent", "Login", "Logout", "SessionIsActive", "CurrentTime", "Fetch",
+	"RetrieveProperties", "RetrievePropertiesEx", "ContinueRetrievePropertiesEx", "CancelRetrievePropertiesEx",
+	"CreateFilter", "DestroyPropertyFilter", "CreatePropertyCollector", "DestroyPropertyCollector",
+	"WaitForUpdates", "WaitForUpdatesEx", "CheckForUpdates", "CancelWaitForUpdates",
+	"CreateContainerView", "CreateListView", "ModifyListView", "DestroyView",
+	"FindByInventoryPath", "FindByIp", "FindAllByIp", "FindByDnsName", "FindAllByDnsName", "FindByUuid", "FindAllByUuid", "FindChild",
+	"QueryOptions", "QueryEvents", "ReconfigVM_Task",
 }
 
 // route installs the api in front of vcsim's own methods.
@@ -38,11 +66,74 @@ func (in *inventory) route() {
 	a.Self = types.ManagedObjectReference{Type: "LabsimAPI", Value: "labsim"}
 	in.reg.Put(a)
 	in.reg.Handler = func(ctx *simulator.Context, m *simulator.Method) (mo.Reference, types.BaseMethodFault) {
-		if slices.Contains(answered[m.This.Type], m.Name) {
+		if in.direct() {
+			if f := in.unreadable(m); f != nil {
+				return nil, f
+			}
+		}
+		own := slices.Contains(answered[m.This.Type], m.Name)
+		if !slices.Contains(harmless, m.Name) && !(own && worldly(m.This.Type)) {
+			in.site.touched.Store(true)
+		}
+		switch {
+		case own:
 			m.This = a.Self
+		case slices.Contains(overseen[m.This.Type], m.Name):
+			m.This, m.Name = a.Self, "Oversee"
 		}
 		return nil, nil
 	}
+}
+
+// worldly says whether what the api does to objects of this type is done to the world alone.
+func worldly(kind string) bool {
+	return kind != "Folder" && kind != "ResourcePool" && kind != "VirtualMachine"
+}
+
+// unreadable refuses, as hostd does, what a host cannot tell about distributed switches: it knows the port groups'
+// settings, but not the objects as a whole, and nothing of the switch itself.
+func (in *inventory) unreadable(m *simulator.Method) types.BaseMethodFault {
+	refused := &types.SystemError{Reason: "a host does not hold this object"}
+	refused.FaultCause = &types.LocalizedMethodFault{Fault: &types.NotSupported{}, LocalizedMessage: "not supported"}
+	isSwitch := func(kind string) bool {
+		return kind == "DistributedVirtualSwitch" || kind == "VmwareDistributedVirtualSwitch"
+	}
+	if isSwitch(m.This.Type) {
+		return &types.NotSupported{}
+	}
+	var specs []types.PropertyFilterSpec
+	switch req := m.Body.(type) {
+	case *types.RetrievePropertiesEx:
+		specs = req.SpecSet
+	case *types.RetrieveProperties:
+		specs = req.SpecSet
+	}
+	for _, spec := range specs {
+		meets := slices.ContainsFunc(spec.ObjectSet, func(o types.ObjectSpec) bool {
+			return o.Obj.Type == "DistributedVirtualPortgroup" || slices.ContainsFunc(o.SelectSet, meetsNetworks)
+		})
+		for _, p := range spec.PropSet {
+			whole := p.All != nil && *p.All
+			switch p.Type {
+			case "DistributedVirtualPortgroup", "Network", "ManagedEntity":
+				if whole && meets && !in.site.hideDVS {
+					return refused
+				}
+			}
+		}
+		for _, o := range spec.ObjectSet {
+			if isSwitch(o.Obj.Type) {
+				return refused
+			}
+		}
+	}
+	return nil
+}
+
+// meetsNetworks says whether a traversal goes on to the networks of a host, a VM or a datacenter.
+func meetsNetworks(s types.BaseSelectionSpec) bool {
+	t, ok := s.(*types.TraversalSpec)
+	return ok && (t.Path == "network" || slices.ContainsFunc(t.SelectSet, meetsNetworks))
 }
 
 // hostOf finds the host one of whose managers this is.
@@ -64,11 +155,11 @@ func (a *api) network(this types.ManagedObjectReference, method string, c networ
 		c.mode = string(types.HostConfigChangeModeModify)
 	}
 	var res types.HostNetworkConfigResult
-	err := a.site.change(c.host, method, c.direct, func(w *world) (*world, error) {
+	err := a.site.change(networkCall{method: method, hosts: []string{c.host}, direct: c.direct, eval: func(w *world) (*world, error) {
 		after, r, err := w.apply(c)
 		res = r
 		return after, err
-	})
+	}})
 	if err != nil {
 		return res, soapFault(err)
 	}
@@ -98,21 +189,21 @@ func (a *api) RefreshNetworkSystem(req *types.RefreshNetworkSystem) soap.HasFaul
 }
 
 // startTask runs f as a task on an entity and returns at once, as the API's _Task methods do.
-func (a *api) startTask(entity types.ManagedObjectReference, name string, f func() (types.AnyType, error)) types.ManagedObjectReference {
-	ctx := a.context()
+func (in *inventory) startTask(entity types.ManagedObjectReference, name string, f func() (types.AnyType, error)) types.ManagedObjectReference {
+	ctx := in.context()
 	t := simulator.CreateTask(entity, name, nil)
 	t.Self = types.ManagedObjectReference{}
 	now := time.Now()
 	t.Info.StartTime = &now
 	t.Info.State = types.TaskInfoStateRunning
-	a.reg.WithLock(ctx, entity, func() {
-		a.reg.Put(t) // gives it its reference and lists it among the entity's recent tasks
-		a.reg.WithLock(ctx, t, func() { t.Info.Key, t.Info.Task = t.Self.Value, t.Self })
+	in.reg.WithLock(ctx, entity, func() {
+		in.reg.Put(t) // gives it its reference and lists it among the entity's recent tasks
+		in.reg.WithLock(ctx, t, func() { t.Info.Key, t.Info.Task = t.Self.Value, t.Self })
 	})
 	ref := t.Self
 	go func() {
 		res, err := f()
-		ctx := a.context()
+		ctx := in.context()
 		changes := []types.PropertyChange{
 			prop("info.completeTime", time.Now()), prop("info.state", types.TaskInfoStateSuccess), prop("info.result", res),
 		}
@@ -120,9 +211,27 @@ func (a *api) startTask(entity types.ManagedObjectReference, name string, f func
 			changes[1] = prop("info.state", types.TaskInfoStateError)
 			changes = append(changes, prop("info.error", types.LocalizedMethodFault{Fault: faultOf(err), LocalizedMessage: err.Error()}))
 		}
-		a.reg.AtomicUpdate(ctx, t, changes)
+		in.reg.AtomicUpdate(ctx, t, changes)
 	}()
 	return ref
+}
+
+// forgetTasks drops all tasks, and from the objects they were about.
+func (in *inventory) forgetTasks() {
+	ctx := in.context()
+	for _, t := range in.reg.AllReference("Task") {
+		in.reg.Remove(ctx, t.Reference())
+	}
+	for _, e := range in.reg.All("") {
+		if len(e.Entity().RecentTask) > 0 {
+			in.setRefs(e, "recentTask", e.Entity().RecentTask, nil)
+		}
+	}
+	for _, ref := range in.reg.AllReference("TaskManager") {
+		if m, ok := ref.(*simulator.TaskManager); ok {
+			in.setRefs(m, "recentTask", m.RecentTask, nil)
+		}
+	}
 }
 
 // taskRef reads the task out of the answer of a _Task method.

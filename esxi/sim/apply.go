@@ -274,6 +274,7 @@ func (e *edit) proxies(c *types.HostNetworkConfig) error {
 			if err := e.world.leaveDVS(e.host, d); err != nil {
 				return err
 			}
+			e.world.editDVS(s.Uuid).version++
 		}
 	}
 	return nil
@@ -291,9 +292,7 @@ func (w *world) leaveDVS(h *host, d *dvSwitch) error {
 		}
 	}
 	h.proxies = slices.DeleteFunc(h.proxies, func(q proxySwitch) bool { return q.dvs == d.uuid })
-	d = w.editDVS(d.uuid)
-	d.leave(h.name)
-	d.version++
+	w.editDVS(d.uuid).leave(h.name)
 	return nil
 }
 
@@ -515,8 +514,11 @@ func (e *edit) stacks(c *types.HostNetworkConfig) error {
 	return nil
 }
 
-// endState holds what must be true however the call got there: a physical adapter serves one switch only.
-func (e *edit) endState(*types.HostNetworkConfig) error {
+// endState holds what must be true however the call got there.
+func (e *edit) endState(*types.HostNetworkConfig) error { return e.world.claims(e.host) }
+
+// claims checks that each physical adapter serves one switch only.
+func (w *world) claims(h *host) error {
 	owner := map[string]string{}
 	claim := func(device, by string) error {
 		if first, ok := owner[device]; ok {
@@ -525,16 +527,16 @@ func (e *edit) endState(*types.HostNetworkConfig) error {
 		owner[device] = by
 		return nil
 	}
-	for i := range e.host.switches {
-		for _, d := range e.host.switches[i].nics() {
-			if err := claim(d, e.host.switches[i].name); err != nil {
+	for i := range h.switches {
+		for _, d := range h.switches[i].nics() {
+			if err := claim(d, h.switches[i].name); err != nil {
 				return err
 			}
 		}
 	}
-	for _, p := range e.host.proxies {
+	for _, p := range h.proxies {
 		for _, u := range p.uplinks {
-			if err := claim(u.pnic, e.world.dvs(p.dvs).name); err != nil {
+			if err := claim(u.pnic, w.dvs(p.dvs).name); err != nil {
 				return err
 			}
 		}

@@ -38,7 +38,7 @@ type endpoint struct {
 	current  atomic.Pointer[served]
 }
 
-// served is an inventory behind an endpoint, and the site whose end also ends the requests in flight.
+// served is an inventory behind an endpoint.
 type served struct {
 	site    *site
 	handler http.Handler
@@ -99,6 +99,7 @@ func (e *endpoint) thumbprint() string {
 // is whole, so that a request can be carried out and its answer lost.
 func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	cur := e.current.Load()
+	life := cur.site.life.Load() // whose end also ends the requests in flight
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return
@@ -109,7 +110,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.lab.count(e.path(), call)
 
 	rtt := strikes.delay / 2
-	if cur.site.sleep(rtt) != nil || !strikes.heldBefore(r, cur.site) || strikes.dropBefore {
+	if life.sleep(rtt) != nil || !e.held(strikes.before, r, life) || strikes.dropBefore {
 		cut(w)
 		return
 	}
@@ -117,17 +118,20 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strikes.fault != nil {
 		writeFault(answer, strikes.fault)
 	} else {
-		e.process(cur, answer, r, body, call)
+		cur.process(life, answer, r, body, call)
 	}
-	if cur.site.sleep(strikes.delay-rtt) != nil || !strikes.heldAfter(r, cur.site) || strikes.dropAfter {
+	if life.sleep(strikes.delay-rtt) != nil || !e.held(strikes.after, r, life) || strikes.dropAfter {
 		cut(w)
 		return
 	}
 	answer.writeTo(w)
 }
 
-// process lets vcsim do its part. Property reads see one world; a wait for updates ends when its client or its site does.
-func (e *endpoint) process(cur *served, answer *answer, r *http.Request, body []byte, call string) {
+// process lets vcsim do its part. Property reads see one world; a wait for updates ends when its client or its lab does.
+func (cur *served) process(life *life, answer *answer, r *http.Request, body []byte, call string) {
+	if !strings.HasPrefix(r.URL.Path, vim25.Path) && r.Method != http.MethodGet && r.Method != http.MethodHead {
+		cur.site.touched.Store(true) // a file
+	}
 	switch call {
 	case "RetrieveProperties", "RetrievePropertiesEx", "ContinueRetrievePropertiesEx":
 		cur.site.mu.RLock()
@@ -143,7 +147,7 @@ func (e *endpoint) process(cur *served, answer *answer, r *http.Request, body []
 		case <-done:
 			return
 		case <-r.Context().Done():
-		case <-cur.site.ctx.Done():
+		case <-life.ctx.Done():
 		}
 		cancelWait(cur.handler, r, body)
 		<-done

@@ -300,30 +300,29 @@ func (s *faultSet) request(path, method string) strikes {
 	return st
 }
 
-func (st strikes) heldBefore(r *http.Request, s *site) bool { return held(st.before, r, s) }
-func (st strikes) heldAfter(r *http.Request, s *site) bool  { return held(st.after, r, s) }
-
-// held waits for a hold to be released; false means that the request has lost its client or its site meanwhile.
-func held(hold chan struct{}, r *http.Request, s *site) bool {
+// held waits for a hold to be released; false means that the request has lost its client or its lab meanwhile.
+func (e *endpoint) held(hold chan struct{}, r *http.Request, life *life) bool {
 	if hold == nil {
 		return true
 	}
-	s.lab.held.Add(1)
-	defer s.lab.held.Add(-1)
+	e.lab.held.Add(1)
+	defer e.lab.held.Add(-1)
 	select {
 	case <-hold:
 		return true
 	case <-r.Context().Done():
 		return false
-	case <-s.ctx.Done():
+	case <-life.ctx.Done():
 		return false
 	}
 }
 
-func (s *faultSet) arm(f Fault) {
+func (s *faultSet) arm(f Fault) *armedFault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.armed = append(s.armed, &armedFault{Fault: f, hold: make(chan struct{})})
+	a := &armedFault{Fault: f, hold: make(chan struct{})}
+	s.armed = append(s.armed, a)
+	return a
 }
 
 // clear disarms everything and lets held requests go.
@@ -359,16 +358,26 @@ func (s *site) knows(f Fault) error {
 }
 
 // afflict lets a fault that was armed just now take effect, as far as it does so at once. mu is held.
-func (s *site) afflict(f Fault) {
+func (s *site) afflict(f *armedFault) {
 	w := s.world
-	if f.Fault == "link-down" && f.When != "next-change" {
-		w = w.clone()
-		w.editHost(f.Host).pnic(f.Pnic).mbps = 0
+	switch f.Fault.Fault {
+	case "link-down":
+		if f.When != "next-change" {
+			w = w.clone()
+			w.editHost(f.Host).pnic(f.Pnic).mbps = 0
+			f.Fired, f.done = 1, true
+		}
+	case "hide-dvs":
+		s.hideFrom(true)
+	case "host-state":
+		s.maintain(f.Host, f.State == "maintenance")
+	case "busy":
+		s.keepBusy(f)
 	}
 	s.commit(w)
 }
 
-// heal undoes what faults did to cables and links. mu is held.
+// heal undoes what faults did to cables, links and hosts. mu is held.
 func (s *site) heal() {
 	w := s.world.clone()
 	for _, h := range s.world.hosts {
@@ -377,6 +386,56 @@ func (s *site) heal() {
 		for i := range c.pnics {
 			c.pnics[i].mbps = linkMbps
 		}
+		s.maintain(h.name, false)
 	}
+	s.hideFrom(false)
 	s.commit(w)
+}
+
+// hideFrom makes hosts show distributed port groups or not.
+func (s *site) hideFrom(hide bool) {
+	if s.hideDVS == hide {
+		return
+	}
+	s.hideDVS = hide
+	for _, in := range s.direct {
+		in.shown = nil // everything that names a port group is to be shown anew
+	}
+}
+
+// maintain shows a host in maintenance mode or out of it.
+func (s *site) maintain(name string, on bool) {
+	for _, in := range []*inventory{s.vcenter, s.direct[name]} {
+		if hs := in.hosts[name]; hs.Runtime.InMaintenanceMode != on {
+			in.update(hs, prop("runtime.inMaintenanceMode", on))
+		}
+	}
+}
+
+// keepBusy shows a task running on a host or VM until the fault is disarmed or released.
+func (s *site) keepBusy(f *armedFault) {
+	hold, life := f.hold, s.life.Load()
+	for _, in := range s.inventories() {
+		var ref types.ManagedObjectReference
+		if f.Host != "" {
+			if hs := in.hosts[f.Host]; hs != nil {
+				ref = hs.Self
+			}
+		}
+		for id, r := range in.refs {
+			if v := s.world.vm(id); v != nil && v.name == f.VM {
+				ref = r
+			}
+		}
+		if ref.Value == "" {
+			continue
+		}
+		in.startTask(ref, "reconfigure", func() (types.AnyType, error) {
+			select {
+			case <-hold:
+			case <-life.ctx.Done():
+			}
+			return nil, nil
+		})
+	}
 }

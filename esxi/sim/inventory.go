@@ -41,7 +41,7 @@ type inventory struct {
 	groups   map[string]*simulator.DistributedVirtualPortgroup // by key
 	switches map[string]*simulator.DistributedVirtualSwitch    // by uuid; a host shows none
 	refs     map[string]types.ManagedObjectReference           // VM id → moref
-	ids      map[types.ManagedObjectReference]string
+	ids      map[types.ManagedObjectReference]string           // and back
 	shown    *world
 }
 
@@ -178,6 +178,8 @@ func (in *inventory) handler(addr, user, password string) http.Handler {
 	in.svc.Listen = &url.URL{Scheme: "https", Host: addr, Path: vim25.Path, User: url.UserPassword(user, password)}
 	in.svc.RegisterSDK(in.reg, in.reg.Path+"/vimService")
 	in.reg.SessionManager().ServiceHostName = addr
+	m := in.reg.OptionManager() // where vcsim looks when it hands out URLs of disks
+	m.Setting = append(m.Setting, &types.OptionValue{Key: "vcsim.server.url", Value: "https://" + addr + vim25.Path})
 	mux := in.svc.ServeMux
 	mux.HandleFunc(in.reg.Path+"/vimServiceVersions.xml", in.svc.ServiceVersions)
 	mux.HandleFunc("/folder/", in.svc.ServeDatastore)

@@ -235,17 +235,19 @@ func (l *Lab) Reset() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	old := l.site.Load()
-	if old.ctx.Err() != nil {
+	if old.life.Load().ctx.Err() != nil {
 		return errClosed
 	}
-	s, err := newSite(l)
-	if err != nil {
-		return fmt.Errorf("resetting the lab: %w", err)
+	if !old.restore() {
+		s, err := newSite(l)
+		if err != nil {
+			return fmt.Errorf("resetting the lab: %w", err)
+		}
+		l.faults.clear()
+		l.install(s)
+		old.close()
 	}
-	l.faults.clear()
-	l.install(s)
 	l.tally.clear()
-	old.close()
 	return nil
 }
 
@@ -262,8 +264,7 @@ func (l *Lab) Arm(f Fault) error {
 	if err := s.knows(f); err != nil {
 		return err
 	}
-	l.faults.arm(f)
-	s.afflict(f)
+	s.afflict(l.faults.arm(f))
 	return nil
 }
 

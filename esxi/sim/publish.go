@@ -104,7 +104,7 @@ func (in *inventory) publishNetworks(w *world) {
 
 	groups := map[string]bool{}
 	for _, d := range w.switches {
-		if in.direct() && (w.host(in.host).proxy(d.uuid) == nil || in.site.lab.faults.has("hide-dvs")) {
+		if in.direct() && (w.host(in.host).proxy(d.uuid) == nil || in.site.hideDVS) {
 			continue
 		}
 		sw := in.switches[d.uuid]
@@ -135,6 +135,12 @@ func (in *inventory) publishNetworks(w *world) {
 		if !groups[key] {
 			in.removeNetwork(pg.Self)
 			delete(in.groups, key)
+		}
+	}
+	for uuid, sw := range in.switches {
+		if w.dvs(uuid) == nil {
+			in.removeNetwork(sw.Self)
+			delete(in.switches, uuid)
 		}
 	}
 }

@@ -7,17 +7,20 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// site is one life of a lab, from its start or a reset to the next reset: a world and the inventories that show it.
+// site is a world and the inventories that show it.
 type site struct {
-	lab    *Lab
-	dir    string // datastore files
-	ctx    context.Context
-	cancel context.CancelFunc
+	lab     *Lab
+	dir     string // datastore files
+	scene   *world // the world at the start
+	life    atomic.Pointer[life]
+	touched atomic.Bool // vcsim's own part of the inventories may have changed
+	resets  int
 
 	// mu guards what follows and everything published: a reader of properties sees one world, never half a change.
 	mu      sync.RWMutex
@@ -30,6 +33,34 @@ type site struct {
 	changed chan struct{} // closed and replaced at each commit
 
 	rollbacks int
+	editing   map[string]bool // distributed switches that an edit has in hand
+	hideDVS   bool            // hosts show no distributed port groups
+}
+
+// life is the time between two resets of a site. What began in one life must not act in the next.
+type life struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+func newLife() *life {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &life{ctx, cancel}
+}
+
+// sleep waits without holding anything, and fails if the life ends meanwhile.
+func (l *life) sleep(d time.Duration) error {
+	if d <= 0 {
+		return l.ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-l.ctx.Done():
+		return l.ctx.Err()
+	}
 }
 
 // member is a host as managed by the vCenter.
@@ -51,23 +82,16 @@ func newSite(l *Lab) (*site, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &site{
-		lab: l, world: st.w, seen: st.w,
-		direct:  map[string]*inventory{},
-		members: map[string]*member{},
-		dark:    map[string]*darkness{},
-		changed: make(chan struct{}),
-	}
+	s := &site{lab: l, scene: st.w, direct: map[string]*inventory{}}
+	s.begin()
 	if s.dir, err = os.MkdirTemp("", "labsim-"); err != nil {
 		return nil, fmt.Errorf("making room for datastores: %w", err)
 	}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
 	for _, h := range st.w.hosts {
 		if err := os.Mkdir(s.dirOf(h.name), 0o700); err != nil {
 			s.close()
 			return nil, fmt.Errorf("making room for datastores: %w", err)
 		}
-		s.members[h.name] = &member{state: types.HostSystemConnectionStateConnected}
 	}
 	if err := s.populate(st); err != nil {
 		s.close()
@@ -108,9 +132,65 @@ func (s *site) populate(st *stage) error {
 	return nil
 }
 
+// begin sets everything but the inventories to the start of the scene.
+func (s *site) begin() {
+	s.world, s.seen = s.scene, s.scene
+	s.members = map[string]*member{}
+	for _, h := range s.scene.hosts {
+		s.members[h.name] = &member{state: types.HostSystemConnectionStateConnected}
+	}
+	s.dark = map[string]*darkness{}
+	s.editing = map[string]bool{}
+	s.changed = make(chan struct{})
+	s.rollbacks = 0
+	s.life.Store(newLife())
+}
+
 func (s *site) close() {
-	s.cancel()
+	s.life.Load().cancel()
 	_ = os.RemoveAll(s.dir)
+}
+
+// renewEvery is how many resets a site survives. vcsim keeps the property collectors of clients that went without
+// logging out, and notifies them of everything.
+const renewEvery = 25
+
+// restore resets the site where it stands, which takes a fraction of building another, and says whether it could:
+// only if nothing but networking has changed.
+func (s *site) restore() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.resets++
+	if s.touched.Load() || s.rollbacks > 0 || s.resets >= renewEvery {
+		return false
+	}
+	s.life.Load().cancel()
+	s.lab.faults.clear()
+	for _, h := range s.scene.hosts {
+		s.maintain(h.name, false)
+	}
+	s.hideFrom(false)
+	s.begin()
+	s.publish()
+	for _, in := range s.inventories() {
+		in.forgetTasks()
+	}
+	for name, m := range s.members {
+		if hs := s.vcenter.hosts[name]; hs.Runtime.ConnectionState != m.state {
+			s.vcenter.update(hs, prop("runtime.connectionState", m.state))
+		}
+	}
+	s.account(time.Now())
+	s.lab.regate(s)
+	return true
+}
+
+func (s *site) inventories() []*inventory {
+	all := []*inventory{s.vcenter}
+	for _, h := range s.scene.hosts {
+		all = append(all, s.direct[h.name])
+	}
+	return all
 }
 
 func (s *site) dirOf(host string) string { return filepath.Join(s.dir, host) }
@@ -243,11 +323,12 @@ func (s *site) watch() {
 			continue
 		}
 		m.waiting = true
+		life := s.life.Load()
 		time.AfterFunc(after, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			m.waiting = false
-			if s.ctx.Err() != nil || m.pending {
+			if life.ctx.Err() != nil || m.pending {
 				return
 			}
 			if s.reached(name) == (want == types.HostSystemConnectionStateConnected) && !s.lab.faults.disconnected(name) {
@@ -269,53 +350,84 @@ func (s *site) setState(name string, st types.HostSystemConnectionState) {
 	}
 }
 
-// change runs one network change on a host, through the vCenter or directly. eval gets the world as it is when the
-// host's turn has come.
+// networkCall is one network change under way: which hosts it touches, by which path, and what it does to the world.
+type networkCall struct {
+	method string
+	hosts  []string // in the order of the world's
+	direct bool
+	eval   func(*world) (*world, error) // gets the world as it is when the hosts' turn has come
+}
+
+// change runs a network change.
 //
-// Through the vCenter the change is a transaction: unless the vCenter reaches the host afterwards, the host undoes it
-// when the timer ends. In a direct session nobody undoes anything.
-func (s *site) change(hostName, method string, direct bool, eval func(*world) (*world, error)) error {
-	m := s.members[hostName]
-	m.busy.Lock()
-	defer m.busy.Unlock()
-	if err := s.sleep(s.lab.faults.opDelay()); err != nil {
+// Through the vCenter the change is a transaction: unless the vCenter reaches the hosts afterwards, they undo it when
+// the timer ends. In a direct session nobody undoes anything.
+func (s *site) change(c networkCall) error {
+	life := s.life.Load()
+	members := make([]*member, len(c.hosts))
+	s.mu.RLock()
+	for i, name := range c.hosts {
+		members[i] = s.members[name]
+	}
+	s.mu.RUnlock()
+	for _, m := range members {
+		m.busy.Lock()
+		defer m.busy.Unlock()
+	}
+	if err := life.sleep(s.lab.faults.opDelay()); err != nil {
 		return err
 	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !direct {
-		if err := s.connected(hostName); err != nil {
-			return err
+	if err := life.ctx.Err(); err != nil {
+		return err
+	}
+	if !c.direct {
+		for _, name := range c.hosts {
+			if err := s.connected(name); err != nil {
+				return err
+			}
 		}
 	}
 	before := s.world
-	after, err := eval(before)
+	after, err := c.eval(before)
 	if err != nil {
 		return err
 	}
-	s.lab.faults.strike(after, hostName)
-	m.pending = !direct
+	for i, name := range c.hosts {
+		s.lab.faults.strike(after, name)
+		members[i].pending = !c.direct
+	}
 	s.commit(after)
-	if direct {
+	if c.direct {
 		return nil
 	}
-	defer func() { m.pending = false; s.publish(); s.watch() }()
-	if s.await(hostName, s.lab.opt.RollbackAfter) {
+	lost := s.await(life, c.hosts, s.lab.opt.RollbackAfter)
+	if err := life.ctx.Err(); err != nil {
+		return err
+	}
+	defer func() {
+		for _, m := range members {
+			m.pending = false
+		}
+		s.publish()
+		s.watch()
+	}()
+	if lost == "" {
 		return nil
 	}
 	if s.rollsBack() {
-		s.commit(undo(s.world, before, hostName))
-		if s.reached(hostName) {
-			s.rollbacks++
-			s.vcenter.event(s.rollbackEvent(hostName, method))
-			return refuse(&types.NetworkDisruptedAndConfigRolledBack{Host: hostName},
-				"%s cut %s off and was rolled back", method, hostName)
-		}
+		s.commit(undo(s.world, before, after, c.hosts))
 	}
-	m.pending = false
-	s.setState(hostName, types.HostSystemConnectionStateNotResponding)
-	return refuse(&types.HostCommunication{}, "%s: %s does not answer any more", method, hostName)
+	if lost = s.unreached(c.hosts); lost == "" {
+		s.rollbacks++
+		s.vcenter.event(s.rollbackEvent(c.hosts[0], c.method))
+		return refuse(&types.NetworkDisruptedAndConfigRolledBack{Host: c.hosts[0]}, "%s cut %s off and was rolled back", c.method, c.hosts[0])
+	}
+	s.members[lost].pending = false
+	s.setState(lost, types.HostSystemConnectionStateNotResponding)
+	return refuse(&types.HostCommunication{}, "%s: %s does not answer any more", c.method, lost)
 }
 
 // connected refuses what the vCenter cannot do for want of a connection to the host.
@@ -329,41 +441,35 @@ func (s *site) connected(hostName string) error {
 	return nil
 }
 
-// await waits until the vCenter reaches the host, at most for d. mu is held, and free while waiting.
-func (s *site) await(hostName string, d time.Duration) bool {
+// unreached names a host that the vCenter does not reach, or "".
+func (s *site) unreached(hosts []string) string {
+	for _, h := range hosts {
+		if !s.reached(h) {
+			return h
+		}
+	}
+	return ""
+}
+
+// await waits until the vCenter reaches all of the hosts, at most for d, and names one that it does not reach. mu is
+// held, and free while waiting.
+func (s *site) await(life *life, hosts []string, d time.Duration) (lost string) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
-	for !s.reached(hostName) {
+	for {
+		if lost = s.unreached(hosts); lost == "" || d == 0 {
+			return lost
+		}
 		changed := s.changed
 		s.mu.Unlock()
-		over := false
 		select {
 		case <-changed:
 		case <-timer.C:
-			over = true
-		case <-s.ctx.Done():
-			over = true
+			d = 0
+		case <-life.ctx.Done():
+			d = 0
 		}
 		s.mu.Lock()
-		if over {
-			return s.reached(hostName)
-		}
-	}
-	return true
-}
-
-// sleep waits without holding anything, and fails if the site ends meanwhile.
-func (s *site) sleep(d time.Duration) error {
-	if d <= 0 {
-		return s.ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-s.ctx.Done():
-		return s.ctx.Err()
 	}
 }
 
@@ -390,28 +496,29 @@ func (s *site) rollbackEvent(hostName, method string) types.BaseEvent {
 	}
 }
 
-// undo gives a host the network configuration it had before. What is not configuration stays: the cable, the links,
-// where VMs have been plugged since.
-func undo(now, before *world, hostName string) *world {
+// undo gives hosts and distributed switches the configuration they had before a change. What is not configuration
+// stays: the cable, the links, and where VMs have been plugged since.
+func undo(now, before, after *world, hosts []string) *world {
 	w := now.clone()
-	h := w.editHost(hostName)
-	old := before.host(hostName)
-	wire, pnics := h.wire, h.pnics
-	*h = *old
-	h.wire, h.pnics = wire, pnics
-	for _, k := range h.vmks { // a port made at run time went with its adapter and comes back with it
-		if a := k.attachment(); a.dvs != "" {
-			if d := w.dvs(a.dvs); d != nil && d.port(a.port) == nil {
-				d = w.editDVS(a.dvs)
-				d.ports = append(d.ports, *before.dvs(a.dvs).port(a.port))
-			}
-		}
+	for _, name := range hosts {
+		h := w.editHost(name)
+		wire, pnics := h.wire, h.pnics
+		*h = *before.host(name)
+		h.wire, h.pnics = wire, pnics
 	}
-	for _, p := range h.proxies { // and so does a membership
-		if d := w.dvs(p.dvs); d != nil && !slices.Contains(d.members, hostName) {
-			d = w.editDVS(p.dvs)
-			d.members = append(d.members, hostName)
-			d.ports = append(d.ports, before.dvs(p.dvs).uplinkPorts(hostName)...)
+	for _, old := range before.switches {
+		if after.dvs(old.uuid) == old {
+			continue
+		}
+		d := w.editDVS(old.uuid)
+		ports := d.ports
+		*d = *old
+		d.version++
+		d.ports = slices.Clone(old.ports)
+		for _, p := range ports {
+			if d.port(p.key) == nil && d.group(p.group) != nil {
+				d.ports = append(d.ports, p)
+			}
 		}
 	}
 	w.sweep()
