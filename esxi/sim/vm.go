@@ -28,7 +28,7 @@ func (a *api) ReconfigVMTask(req *types.ReconfigVM_Task) soap.HasFault {
 	id, known := a.ids[req.This]
 	s.mu.RUnlock()
 	if !known {
-		return fault(refuse(&types.ManagedObjectNotFound{Obj: req.This}, "there is no VM %s", req.This.Value))
+		return faulted(refuse(&types.ManagedObjectNotFound{Obj: req.This}, "there is no VM %s", req.This.Value))
 	}
 	cards := takeNICs(&req.Spec)
 	life := s.life.Load()
@@ -100,7 +100,7 @@ type faultAnswer struct{ Reason *soap.Fault }
 
 func (b *faultAnswer) Fault() *soap.Fault { return b.Reason }
 
-func fault(err error) soap.HasFault { return &faultAnswer{soapFault(err)} }
+func faulted(err error) soap.HasFault { return &faultAnswer{soapFault(err)} }
 
 // CreateVMTask judges the cards of a new VM before vcsim makes it, and plugs them in afterwards.
 func (a *api) CreateVMTask(req *types.CreateVM_Task) soap.HasFault {
@@ -110,15 +110,15 @@ func (a *api) CreateVMTask(req *types.CreateVM_Task) soap.HasFault {
 	cards := takeNICs(&req.Config)
 	folder, ok := a.reg.Get(req.This).(*simulator.Folder)
 	if !ok {
-		return fault(refuse(&types.ManagedObjectNotFound{Obj: req.This}, "there is no folder %s", req.This.Value))
+		return faulted(refuse(&types.ManagedObjectNotFound{Obj: req.This}, "there is no folder %s", req.This.Value))
 	}
 	if err := a.admit(req.Config.Name, req.Pool, req.Host, cards); err != nil {
-		return fault(err)
+		return faulted(err)
 	}
 	body := folder.CreateVMTask(a.context(), req)
 	if ref, err := a.task(body); err == nil { // if not, the task tells why
 		if err := a.adopt(ref, cards); err != nil {
-			return fault(err)
+			return faulted(err)
 		}
 	}
 	return body
@@ -131,15 +131,15 @@ func (a *api) ImportVApp(ctx *simulator.Context, req *types.ImportVApp) soap.Has
 	defer s.mu.Unlock()
 	spec, ok := req.Spec.(*types.VirtualMachineImportSpec)
 	if !ok {
-		return fault(invalid("spec", "%T: only single VMs are imported", req.Spec))
+		return faulted(invalid("spec", "%T: only single VMs are imported", req.Spec))
 	}
 	pool, ok := a.reg.Get(req.This).(*simulator.ResourcePool)
 	if !ok {
-		return fault(refuse(&types.ManagedObjectNotFound{Obj: req.This}, "there is no pool %s", req.This.Value))
+		return faulted(refuse(&types.ManagedObjectNotFound{Obj: req.This}, "there is no pool %s", req.This.Value))
 	}
 	cards := takeNICs(&spec.ConfigSpec)
 	if err := a.admit(spec.ConfigSpec.Name, req.This, req.Host, cards); err != nil {
-		return fault(err)
+		return faulted(err)
 	}
 	body := pool.ImportVApp(ctx, req) // in the caller's session, to which the lease belongs
 	lease, ok := ctx.Session.Get(taskRef(body)).(*simulator.HttpNfcLease)
@@ -155,12 +155,12 @@ func (a *api) ImportVApp(ctx *simulator.Context, req *types.ImportVApp) soap.Has
 			return body
 		case info != nil:
 			if err := a.adopt(info.Entity, cards); err != nil {
-				return fault(err)
+				return faulted(err)
 			}
 			return body
 		}
 		if err := s.life.Load().sleep(time.Millisecond); err != nil {
-			return fault(err)
+			return faulted(err)
 		}
 	}
 }
@@ -212,11 +212,11 @@ func (a *api) Oversee(ctx *simulator.Context, req any) soap.HasFault {
 	this := reflect.ValueOf(req).Elem().FieldByName("This").Interface().(types.ManagedObjectReference)
 	target := a.reg.Get(this)
 	if target == nil {
-		return fault(refuse(&types.ManagedObjectNotFound{Obj: this}, "there is no %s", this.Value))
+		return faulted(refuse(&types.ManagedObjectNotFound{Obj: this}, "there is no %s", this.Value))
 	}
 	if id, ok := a.ids[this]; ok && !a.direct() {
 		if err := s.connected(s.world.vm(id).host); err != nil {
-			return fault(err)
+			return faulted(err)
 		}
 	}
 	method := reflect.ValueOf(target).MethodByName(strings.Replace(name, "_Task", "Task", 1))
@@ -243,7 +243,7 @@ func (a *api) Oversee(ctx *simulator.Context, req any) soap.HasFault {
 		err = a.follow(this)
 	}
 	if err != nil {
-		return fault(err)
+		return faulted(err)
 	}
 	return body
 }
