@@ -294,7 +294,7 @@ func FaultWords(f *types.LocalizedMethodFault) (name, text string) {
 // faultWords digs for the cause: vpxd wraps what a host said in a fault whose
 // own message is "see faultCause".
 func faultWords(f types.AnyType, message string) (name, text string) {
-	message = oneLine(message)
+	message = strings.TrimPrefix(oneLine(message), "*types.") // how vcsim says a fault without words of its own
 	v := reflect.Indirect(reflect.ValueOf(f))
 	if v.IsValid() && v.Kind() == reflect.Struct {
 		name = v.Type().Name()

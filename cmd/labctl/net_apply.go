@@ -75,7 +75,7 @@ func (a *app) netApply(cmd *cobra.Command, args []string, f *netFlags) error {
 		err := a.netApplyHost(ctx, arg, f)
 		if err != nil {
 			if rest := args[i+1:]; len(rest) > 0 {
-				return hintf(err, "%s was not touched: apply stops at the first host that is not applied", strings.Join(rest, ", "))
+				return hintf(err, "not touched: %s; apply stops at the first host that is not applied", strings.Join(rest, ", "))
 			}
 			return err
 		}

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 )
 
 // A route is a direction on a path, with the lab it is run in. Direct sessions
@@ -226,30 +228,9 @@ func TestNetKilledAtEveryCall(t *testing.T) {
 
 func killAt(l *lab, r route, k int, when, verb, before, after string) error {
 	r.begin(l)
-	l.arm(fmt.Sprintf(`{"fault":"hold","call":%d,"when":"%s"}`, k, when))
-	cmd := l.command(r.apply()...)
-	if err := cmd.Start(); err != nil {
+	if err := l.killed(r.apply(), fmt.Sprintf(`{"fault":"hold","call":%d,"when":"%s"}`, k, when)); err != nil {
 		return err
 	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
-	for deadline := time.Now().Add(20 * time.Second); l.look().Held == 0; {
-		select {
-		case <-done:
-			return fmt.Errorf("labctl ended before call %d", k)
-		case <-time.After(2 * time.Millisecond):
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("call %d never came", k)
-		}
-	}
-	if err := cmd.Process.Kill(); err != nil {
-		return err
-	}
-	<-done
-	// The held request is still in the server: it is carried out or not, as
-	// with a real host, and only then does a person come back.
-	l.call("POST", "/release", "")
 	l.heal()
 	l.eventually("vCenter sees the host", func() bool { return l.look().Hosts[0].ConnectionState == "connected" })
 	status := l.run("net", "status", "nuc01").code
@@ -261,4 +242,102 @@ func killAt(l *lab, r route, k int, when, verb, before, after string) error {
 	}
 	l.noSecretsKept()
 	return nil
+}
+
+// killed runs labctl until the hold has a request, kills it there with SIGKILL,
+// and lets go of the request: it is carried out or not, as with a real host,
+// and only then does a person come back.
+func (l *lab) killed(args []string, hold string) error {
+	l.t.Helper()
+	l.arm(hold)
+	cmd := l.command(args...)
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	for deadline := time.Now().Add(20 * time.Second); l.look().Held == 0; {
+		select {
+		case <-done:
+			return fmt.Errorf("labctl ended before %s", hold)
+		case <-time.After(2 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("never came to %s", hold)
+		}
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		return err
+	}
+	<-done
+	l.call("POST", "/release", "")
+	return nil
+}
+
+// The law behind the matrix: whatever faults come together, and whenever labctl
+// is killed, no path ends with vmk0 unreachable and no journal that can bring
+// it back. The first half may be the fault of the wire; the second never is.
+func TestNetLaw(t *testing.T) {
+	type site struct {
+		l             *lab
+		before, after string
+		calls         int
+	}
+	sites := map[route]*site{}
+	for _, r := range routes {
+		s := &site{l: startLab(t, "--scene", r.scene)}
+		s.before, s.after, s.calls = r.goodStates(s.l)
+		sites[r] = s
+	}
+	gen := rapid.Custom(func(t *rapid.T) string {
+		path := rapid.SampledFrom([]string{"", "vcenter", "esxi"}).Draw(t, "path")
+		call := rapid.IntRange(1, 14).Draw(t, "call")
+		method := rapid.SampledFrom([]string{"UpdateNetworkConfig", "ReconfigVM_Task", "RetrievePropertiesEx", "RemovePortGroup"}).Draw(t, "method")
+		return rapid.SampledFrom([]string{
+			fmt.Sprintf(`{"fault":"fail-call","call":%d,"path":%q}`, call, path),
+			fmt.Sprintf(`{"fault":"drop","call":%d,"when":"before","path":%q}`, call, path),
+			fmt.Sprintf(`{"fault":"drop","call":%d,"when":"after","path":%q}`, call, path),
+			fmt.Sprintf(`{"fault":"answer-lost","method":%q,"count":1,"path":%q}`, method, path),
+			fmt.Sprintf(`{"fault":"fail-before","method":%q,"type":"HostConfigFault","count":2,"path":%q}`, method, path),
+			`{"fault":"vm-edit","vm":"pihole","count":5}`,
+			`{"fault":"wire-vlan","host":"nuc01","vlan":999}`,
+			`{"fault":"link-down","host":"nuc01","pnic":"vmnic0","when":"next-change"}`,
+			`{"fault":"rollback-off"}`,
+			`{"fault":"silent","host":"nuc01"}`,
+			`{"fault":"op-delay","ms":60}`,
+		}).Draw(t, "fault")
+	})
+	rounds := 40
+	if testing.Short() {
+		rounds = 5
+	}
+	for i := range rounds {
+		// One rapid example per seed: rapid would otherwise run a hundred, and
+		// each of them is a handful of processes.
+		r := routes[i%len(routes)]
+		s := sites[r]
+		faults := rapid.SliceOfNDistinct(gen, 1, 3, rapid.ID[string]).Example(i)
+		kill := rapid.IntRange(-s.calls, s.calls).Example(i) // none below 1
+		verb := rapid.SampledFrom([]string{"resume", "rollback"}).Example(i)
+		what := fmt.Sprintf("round %d, %s, %v, kill at %d, %s", i, r, faults, kill, verb)
+
+		r.begin(s.l)
+		for _, f := range faults {
+			s.l.arm(f)
+		}
+		if kill < 1 {
+			got := s.l.run(r.apply()...)
+			if err := judge(s.l, got.code, s.before, s.after); err != nil {
+				t.Fatalf("%s: %v\n%s%s", what, err, got.stdout, got.stderr)
+			}
+			if got.code != exitChanged {
+				continue
+			}
+		} else if err := s.l.killed(r.apply(), fmt.Sprintf(`{"fault":"hold","call":%d,"when":"after"}`, kill)); err != nil {
+			continue // the faults ended the run first, which the branch above looks at
+		}
+		if err := recover(s.l, verb, s.before, s.after); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
 }

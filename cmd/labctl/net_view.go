@@ -131,7 +131,7 @@ func writePlan(p *page, plan *network.Plan) {
 			}
 		}
 	}
-	section("What gets lost, because the other switch has no equivalent:", plain, plan.Lost)
+	section("What gets lost, or changes with the switch:", plain, plan.Lost)
 	section("Worth knowing:", plain, plan.Warnings)
 	var refused []string
 	for _, r := range plan.Refusals {

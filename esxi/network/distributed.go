@@ -123,6 +123,13 @@ func (p *planner) distributedGroup(plugged, label, name string, sw *StandardSwit
 	}
 	old := Attachment{Kind: Standard, Switch: sw.Name, Group: label, VLAN: from.VLAN}
 	g := d.groupNamed(name)
+	if base, ok := strings.CutSuffix(name, " "+plugged); g == nil && ok && plugged != "" {
+		// The name that the way to a standard switch gives an adapter's own port
+		// group, where machines needed the old one.
+		if g = d.groupNamed(base); g != nil {
+			name = base
+		}
+	}
 	if g == nil {
 		return p.missingGroup(key, plugged, name, from, old, d)
 	}
@@ -139,7 +146,7 @@ func (p *planner) distributedGroup(plugged, label, name string, sw *StandardSwit
 	case g.VLAN.ID != from.VLAN:
 		p.refuse("vlan-mismatch", "%s on %s has %s, but %s on %s has %s", name, d.Name, g.VLAN.Text, label, sw.Name, vlanText(from.VLAN))
 		return nil
-	case !p.s.VCenter && !g.Ephemeral:
+	case !p.s.VCenter && !g.Ephemeral && plugged != "":
 		p.refuse("static-binding", "%s on %s has static binding: only vCenter can plug something into it (make it ephemeral, or go --via vcenter)", name, d.Name)
 		return nil
 	}

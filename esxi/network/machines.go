@@ -113,6 +113,21 @@ func (r *Run) pending(s *Snapshot, d direction) (names []string) {
 	return names
 }
 
+// late names those of them that this path cannot plug in: on a host, what goes
+// into a port group with static binding waits for vCenter.
+func (r *Run) late(s *Snapshot, d direction) (names []string) {
+	for _, e := range r.Plan.VMs {
+		if _, todo := r.Plan.todo(s, e, d); cannotPlug(s, todo, d) {
+			names = append(names, e.Name)
+		}
+	}
+	return names
+}
+
+func cannotPlug(s *Snapshot, nics []NICEdit, d direction) bool {
+	return !s.VCenter && slices.ContainsFunc(nics, func(n NICEdit) bool { return s.static(d.of(n)) })
+}
+
 // editVMs sends one edit for each machine that needs one, eight at a time and
 // the urgent ones first, and returns as soon as all are on their way.
 func (r *Run) editVMs(ctx context.Context, s *Snapshot, d direction) []editTask {
@@ -122,7 +137,7 @@ func (r *Run) editVMs(ctx context.Context, s *Snapshot, d direction) []editTask 
 	g.SetLimit(maxEdits)
 	for _, e := range r.Plan.VMs {
 		vm, todo := r.Plan.todo(s, e, d)
-		if len(todo) == 0 {
+		if len(todo) == 0 || cannotPlug(s, todo, d) {
 			continue
 		}
 		spec := nicSpec(vm, todo, d)
@@ -266,7 +281,7 @@ func taskUpdate(o types.ObjectUpdate) TaskState {
 // has arrived. An edit that the server refused is tried again, twice at the
 // most; the machines that have moved are counted in the inventory.
 func (r *Run) finishVMs(ctx context.Context, s *Snapshot) (*Result, error) {
-	s, failed := r.bringVMs(ctx, s, forward)
+	s, failed := r.bringAll(ctx, s, forward)
 	if s == nil {
 		return r.end(Unknown, fmt.Errorf("the host stopped answering while virtual machines were moved"))
 	}
@@ -298,13 +313,60 @@ func (r *Run) blame(tasks []editTask) {
 	}
 }
 
+// bringAll brings the machines that this path can plug in, and after them
+// through vCenter those that only it can.
+func (r *Run) bringAll(ctx context.Context, s *Snapshot, d direction) (*Snapshot, []string) {
+	s, failed := r.bringVMs(ctx, s, d)
+	if s == nil {
+		return nil, failed
+	}
+	late := r.late(s, d)
+	if len(late) == 0 {
+		return s, failed
+	}
+	stay := func(why string) (*Snapshot, []string) {
+		for _, name := range late {
+			failed = append(failed, name+": "+why)
+		}
+		return s, failed
+	}
+	if r.Other == nil {
+		return stay("only vCenter can plug it in")
+	}
+	r.step("vms", Started, "waiting for vCenter, which alone can plug in %s", strings.Join(late, ", "))
+	through, err := r.confirmOther(ctx)
+	if err != nil {
+		return stay("vCenter does not answer: " + plainError(err))
+	}
+	r.Via, r.Other, r.tried = r.Other, r.Via, 0
+	s, more := r.bringVMs(ctx, through, d)
+	return s, append(failed, more...)
+}
+
+// confirmOther waits until the other path shows the host.
+func (r *Run) confirmOther(ctx context.Context) (s *Snapshot, err error) {
+	deadline := time.Now().Add(r.awayLimit())
+	r.during("vCenter to see the host", func() {
+		for {
+			if s, err = r.Other.confirm(ctx); err == nil {
+				return
+			}
+			if left := time.Until(deadline); left <= 0 || !sleep(ctx, min(rereadEvery, left)) {
+				return
+			}
+		}
+	})
+	return s, err
+}
+
 // bringVMs edits what is not where it belongs until all is, three passes were
 // made, or three seconds have gone by since the first. It returns the last
 // snapshot, nil if the host stopped answering, and the machines that stay
 // behind with the reason.
 func (r *Run) bringVMs(ctx context.Context, s *Snapshot, d direction) (*Snapshot, []string) {
 	for {
-		left := r.pending(s, d)
+		late := r.late(s, d)
+		left := slices.DeleteFunc(r.pending(s, d), func(name string) bool { return slices.Contains(late, name) })
 		if len(left) == 0 {
 			return s, nil
 		}

@@ -336,6 +336,7 @@ func (p *planner) route(address string) *Vmkernel {
 // place returns where an adapter of an old port group goes.
 func (p *planner) machines(place func(NIC) (Attachment, bool)) {
 	s := p.s
+	var first types.ManagedObjectReference
 	for i := range s.VMs {
 		vm := &s.VMs[i]
 		edit := VMEdit{Ref: vm.Ref, Name: vm.Name}
@@ -362,9 +363,12 @@ func (p *planner) machines(place func(NIC) (Attachment, bool)) {
 		if vm.Snapshots && p.refuseUnless("snapshots", "snapshot", "%s has snapshots that remember %s: reverting to one plugs it back in there, without an uplink", vm.Name, p.FromSwitch) {
 			p.lose("snapshots of %s remember %s", vm.Name, p.FromSwitch)
 		}
-		switch role := p.role(vm); role {
+		role := p.role(vm)
+		p.checkBinding(vm.Name, role, edit.NICs)
+		switch role {
 		case "":
 		case roleVCSA:
+			first = vm.Ref
 			edit.Urgent = true
 			if !p.Goal.VCSAOnHost {
 				p.refuse("vcsa-on-host", "vCenter itself runs here, as %s: it would cut itself off and roll the change back; --vcsa-on-host goes straight to the host and moves its NIC right after", vm.Name)
@@ -384,15 +388,51 @@ func (p *planner) machines(place func(NIC) (Attachment, bool)) {
 			p.VMs = append(p.VMs, edit)
 		}
 	}
-	slices.SortStableFunc(p.VMs, func(a, b VMEdit) int {
+	rank := func(e VMEdit) int {
 		switch {
-		case a.Urgent == b.Urgent:
-			return 0
-		case a.Urgent:
-			return -1
+		case e.Ref == first:
+			return 0 // vCenter: the others may need it
+		case e.Urgent:
+			return 1
 		}
-		return 1
-	})
+		return 2
+	}
+	slices.SortStableFunc(p.VMs, func(a, b VMEdit) int { return rank(a) - rank(b) })
+}
+
+// checkBinding looks at what a direct session cannot do: plug a machine into a
+// port group with static binding. Where there is a vCenter, the machine follows
+// through it, once the host is back; vCenter's own machine cannot wait for that.
+func (p *planner) checkBinding(name, role string, nics []NICEdit) {
+	if p.s.VCenter {
+		return
+	}
+	for _, n := range nics {
+		if !p.s.static(n.To) {
+			continue
+		}
+		switch {
+		case role == roleVCSA:
+			p.refuse("static-binding", "%s on %s has static binding, and vCenter, which alone can plug something into it, runs in %s: make it ephemeral first", n.To.Group, n.To.Switch, name)
+		case len(p.Goal.VCenter) == 0:
+			p.refuse("static-binding", "%s on %s has static binding, and only vCenter can plug %s into it", n.To.Group, n.To.Switch, name)
+		default:
+			p.warn("%s has static binding: machines on it follow through vCenter, once it answers", n.To.Group)
+		}
+	}
+}
+
+// static reports whether only vCenter can plug something in there.
+func (s *Snapshot) static(a Attachment) bool {
+	if a.Kind != Distributed {
+		return false
+	}
+	d := s.dvs(a.UUID)
+	if d == nil {
+		return true
+	}
+	g := d.group(a.GroupKey)
+	return g == nil || !g.Ephemeral
 }
 
 const (
@@ -441,7 +481,10 @@ func (p *planner) finish() {
 		}
 	}
 	switch {
-	case !s.VCenter && p.To == Standard && !p.inverseOnHost():
+	case !s.VCenter && p.Goal.VCSAOnHost && !p.hostCanUndo(s):
+		p.Undo = "by hand: vCenter runs here, and the host alone cannot plug adapters back into a port group with static binding; make the management port group ephemeral first, and labctl net rollback will do"
+		p.warn("there is no way back with labctl as long as the management port group of %s has static binding", p.FromSwitch)
+	case !s.VCenter && !p.hostCanUndo(s):
 		p.Undo = "labctl net rollback, through vCenter: the host alone cannot plug an adapter into a port group with static binding"
 	case !s.VCenter:
 		p.Undo = "labctl net rollback; on this path nobody reverts by itself"
@@ -460,26 +503,6 @@ func (p *planner) finish() {
 		p.Requests += 3 + len(p.Prepare.Create)
 	}
 	slices.SortFunc(p.Refusals, func(a, b Refusal) int { return strings.Compare(a.Code+a.Reason, b.Code+b.Reason) })
-}
-
-// inverseOnHost reports whether the host alone could take the change back.
-func (p *planner) inverseOnHost() bool {
-	d := p.s.dvsNamed(p.FromSwitch)
-	if d == nil {
-		return true
-	}
-	ephemeral := func(key string) bool { g := d.group(key); return g != nil && g.Ephemeral }
-	for _, v := range p.Before.Vmkernels {
-		if !ephemeral(v.At.GroupKey) {
-			return false
-		}
-	}
-	for _, n := range p.Before.NICs {
-		if !ephemeral(n.At.GroupKey) {
-			return false
-		}
-	}
-	return true
 }
 
 // fingerprint digests what a plan depends on, and nothing that changes by

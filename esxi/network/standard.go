@@ -127,7 +127,7 @@ func (p *planner) standardGroup(plugged, label string, g *DVPortGroup, d *Distri
 		return m
 	}
 	policy := g.onHost(d, uplinks)
-	if len(policy.Teaming.Active)+len(policy.Teaming.Standby) == 0 {
+	if len(policy.Teaming.Active)+len(policy.Teaming.Standby) == 0 && len(d.LAGs) == 0 {
 		policy.Teaming.Active = uplinks
 		p.lose("%s named no uplink that has a NIC; on %s it uses %s", g.Name, p.ToSwitch, uplinks)
 	}

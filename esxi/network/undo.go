@@ -185,7 +185,7 @@ func (r *Run) undoFrom(ctx context.Context, s *Snapshot) (*Result, error) {
 			return nil, err
 		}
 		r.result.RolledBy = "labctl"
-		after, failed := r.bringVMs(ctx, s, backward)
+		after, failed := r.bringAll(ctx, s, backward)
 		if after == nil {
 			return r.end(Unknown, errors.New("the host stopped answering while virtual machines were moved back"))
 		}
@@ -216,7 +216,10 @@ func (r *Run) leftOnHost(s *Snapshot) []string {
 // what exists.
 func (r *Run) undoChange(ctx context.Context, s *Snapshot) (*Snapshot, error) {
 	p := r.Plan
-	if !s.VCenter && p.From == Distributed && !p.hostCanUndo(s) {
+	if !s.VCenter && !p.hostCanUndo(s) {
+		if p.Goal.VCSAOnHost {
+			return s, fmt.Errorf("the host alone cannot plug adapters into a port group with static binding, and vCenter runs on it: make %s ephemeral first", p.Management().At.Group)
+		}
 		if r.Other == nil {
 			return s, errors.New("only vCenter can plug an adapter into a port group with static binding, and no vCenter is configured")
 		}
@@ -249,19 +252,10 @@ func (r *Run) undoChange(ctx context.Context, s *Snapshot) (*Snapshot, error) {
 	return back, errors.New("the host would not go back")
 }
 
-// hostCanUndo reports whether every distributed port group that adapters go
-// back to can be used without vCenter.
+// hostCanUndo reports whether the host alone can plug its vmkernel adapters in
+// where they came from.
 func (p *Plan) hostCanUndo(s *Snapshot) bool {
-	for _, v := range p.Before.Vmkernels {
-		d := s.dvs(v.At.UUID)
-		if d == nil {
-			return false
-		}
-		if g := d.group(v.At.GroupKey); g == nil || !g.Ephemeral {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(p.Before.Vmkernels, func(v VmkernelState) bool { return s.static(v.At) })
 }
 
 // inverseFor leaves out of the inverse what the host does not have.
