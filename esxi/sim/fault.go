@@ -367,6 +367,8 @@ func (s *site) afflict(f *armedFault) {
 			w.editHost(f.Host).pnic(f.Pnic).mbps = 0
 			f.Fired, f.done = 1, true
 		}
+	case "rollback-off":
+		s.setRollback(false)
 	case "hide-dvs":
 		s.hideFrom(true)
 	case "host-state":
@@ -389,6 +391,7 @@ func (s *site) heal() {
 		s.maintain(h.name, false)
 	}
 	s.hideFrom(false)
+	s.setRollback(true)
 	s.commit(w)
 }
 

@@ -170,6 +170,7 @@ func (s *site) restore() bool {
 		s.maintain(h.name, false)
 	}
 	s.hideFrom(false)
+	s.setRollback(true)
 	s.begin()
 	s.publish()
 	for _, in := range s.inventories() {
@@ -474,16 +475,28 @@ func (s *site) await(life *life, hosts []string, d time.Duration) (lost string) 
 }
 
 // rollsBack reads the vCenter's setting, which an armed fault or a client may have turned off.
-func (s *site) rollsBack() bool {
-	if s.lab.faults.has("rollback-off") {
-		return false
-	}
-	for _, o := range s.vcenter.reg.OptionManager().Setting {
-		if v := o.GetOptionValue(); v.Key == rollbackOption {
-			return fmt.Sprint(v.Value) == "true"
+func (s *site) rollsBack() (on bool) {
+	m := s.vcenter.reg.OptionManager()
+	s.vcenter.reg.WithLock(s.vcenter.context(), m, func() {
+		for _, o := range m.Setting {
+			if v := o.GetOptionValue(); v.Key == rollbackOption {
+				on = fmt.Sprint(v.Value) == "true"
+			}
 		}
-	}
-	return true
+	})
+	return on
+}
+
+// setRollback turns the setting on or off.
+func (s *site) setRollback(on bool) {
+	m := s.vcenter.reg.OptionManager()
+	s.vcenter.reg.WithLock(s.vcenter.context(), m, func() {
+		for i, o := range m.Setting {
+			if o.GetOptionValue().Key == rollbackOption { // replaced, since an answer may still be reading the old one
+				m.Setting[i] = &types.OptionValue{Key: rollbackOption, Value: fmt.Sprint(on)}
+			}
+		}
+	})
 }
 
 func (s *site) rollbackEvent(hostName, method string) types.BaseEvent {

@@ -1,0 +1,299 @@
+package sim
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vmware/govmomi/fault"
+	"github.com/vmware/govmomi/property"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+func TestEverySceneStandsAndAnswers(t *testing.T) {
+	pictures := map[string]string{
+		"nuc":         "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt connected",
+		"standard":    "vSwitch0[vmnic0] DVS0[] vmk0→Management Network connected",
+		"fresh":       "vSwitch0[vmnic0] vmk0→Management Network connected",
+		"ephemeral":   "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt connected",
+		"vcsa":        "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt connected",
+		"rack":        "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt connected",
+		"two-uplinks": "DVS0[vmnic0=Uplink 1 vmnic1=Uplink 2] vmk0→DVS-Mgmt connected",
+		"storage":     "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt connected",
+		"lag":         "DVS0[vmnic0=lag1-0] vmk0→DVS-Mgmt connected",
+		"pvlan":       "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt connected",
+		"awkward":     "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt connected",
+	}
+	for _, sc := range Scenes() {
+		t.Run(sc.Name, func(t *testing.T) {
+			l := start(t, Options{Scene: sc.Name})
+			if got := picture(l); got != pictures[sc.Name] {
+				t.Errorf("%s, want %s", got, pictures[sc.Name])
+			}
+			for _, h := range l.State().Hosts {
+				for _, v := range h.VMs {
+					for _, n := range v.NICs {
+						if v.Power == "on" && !n.Lit {
+							t.Errorf("%s starts in the dark", v.Name)
+						}
+					}
+				}
+			}
+			connect(t, l, "vcenter")
+			for _, e := range l.Hosts() {
+				if _, err := dial(t, e); err != nil {
+					t.Errorf("%s: %v", e.Name, err)
+				}
+			}
+		})
+	}
+	if _, err := Start(t.Context(), Options{Scene: "attic"}); err == nil || !strings.Contains(err.Error(), `"attic"`) {
+		t.Errorf("an unknown scene: %v", err)
+	}
+}
+
+func TestPasswordsAreChecked(t *testing.T) {
+	l := start(t, Options{})
+	for _, e := range []Endpoint{l.VCenter(), l.Hosts()[0]} {
+		if _, err := dial(t, e); err != nil {
+			t.Errorf("%s: %v", e.Name, err)
+		}
+		wrong := e
+		wrong.Password = "wrong"
+		if _, err := dial(t, wrong); !fault.Is(err, &types.InvalidLogin{}) {
+			t.Errorf("%s with a wrong password: %v", e.Name, err)
+		}
+	}
+}
+
+func TestResetRestoresEverythingAndKeepsTheKeys(t *testing.T) {
+	l := start(t, Options{})
+	vcenter, host := l.VCenter(), l.Hosts()[0]
+	first := l.State()
+	for round := range 2 * renewEvery {
+		for _, path := range []string{"vcenter", "esxi"} {
+			c := connect(t, l, path)
+			if round%2 == 0 {
+				if err := c.update(toStandard(20)); err != nil {
+					t.Fatalf("round %d, %s: %v", round, path, err)
+				}
+				if err := c.rewire("photonbox", standardBacking("Lab")); err != nil {
+					t.Fatalf("round %d, %s: %v", round, path, err)
+				}
+			} else if err := l.Arm(Fault{Fault: "link-down", Host: "nuc01", Pnic: "vmnic0"}); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Reset(); err != nil {
+				t.Fatal(err)
+			}
+			state := l.State()
+			state.Hosts[0].DarkMs = 0
+			same(t, "the state after a reset", state, first)
+		}
+	}
+	if vcenter != l.VCenter() || host != l.Hosts()[0] {
+		t.Error("an endpoint has changed")
+	}
+	c := connect(t, l, "vcenter")
+	if c.host.Runtime.ConnectionState != types.HostSystemConnectionStateConnected || len(c.host.Config.Network.Vswitch) != 0 {
+		t.Errorf("the vCenter shows %s, %v", c.host.Runtime.ConnectionState, c.host.Config.Network.Vswitch)
+	}
+	if len(c.host.Vm) != 3 {
+		t.Errorf("%d VMs", len(c.host.Vm))
+	}
+}
+
+// What a vCenter client began before a reset must not act after it.
+func TestAResetEndsWhatIsUnderWay(t *testing.T) {
+	l := start(t, Options{RollbackAfter: 10 * time.Second})
+	c := connect(t, l, "vcenter")
+	lost := make(chan error, 1)
+	go func() { lost <- c.update(toStandard(99)) }()
+	eventually(t, func() bool { return l.State().Hosts[0].Management.Reachable }, false)
+	if err := l.Reset(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-lost; err == nil {
+		t.Error("a change that a reset swept away succeeded")
+	}
+	if got, want := picture(l), "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt connected"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	c = connect(t, l, "vcenter")
+	if err := c.update(toStandard(20)); err != nil {
+		t.Errorf("the next change: %v", err)
+	}
+}
+
+func TestAWaitForUpdatesSeesTheChange(t *testing.T) {
+	l := start(t, Options{})
+	c := connect(t, l, "vcenter")
+	seen := make(chan error, 1)
+	watching := make(chan struct{})
+	go func() {
+		first := true
+		seen <- property.Wait(t.Context(), property.DefaultCollector(c.Client), c.host.Self, []string{"config.network"}, func(pc []types.PropertyChange) bool {
+			if first {
+				first = false
+				close(watching)
+				return false
+			}
+			return true
+		})
+	}()
+	<-watching
+	if err := c.update(toStandard(20)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-seen:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("the watcher was not told")
+	}
+}
+
+func TestManyClientsAtOnce(t *testing.T) {
+	l := start(t, Options{Scene: "ephemeral", RollbackAfter: 20 * time.Millisecond})
+	var wg sync.WaitGroup
+	for i := range 6 {
+		path := []string{"vcenter", "esxi"}[i%2]
+		c := connect(t, l, path)
+		wg.Go(func() {
+			for n := range 8 {
+				switch (i + n) % 4 {
+				case 0:
+					_ = c.update(toStandard(20))
+				case 1:
+					_ = c.update(toDistributed())
+				case 2:
+					_ = c.rewire("photonbox", standardBacking("Lab"))
+				case 3:
+					_ = c.rewire("pihole", dvBacking("dvportgroup-23"))
+				}
+				l.State()
+			}
+		})
+	}
+	wg.Wait()
+	if s := l.State().Hosts[0]; !s.Management.Reachable {
+		t.Errorf("right moves alone have stranded the host: %s", s.Management.Reason)
+	}
+}
+
+func TestTheConfigWorksAsItIs(t *testing.T) {
+	l := start(t, Options{})
+	file := filepath.Join(t.TempDir(), "labctl.yaml")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.WriteConfig(file); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range []Endpoint{l.VCenter(), l.Hosts()[0]} {
+		for _, want := range []string{e.URL, e.Thumbprint, file + "." + e.Name + ".password"} {
+			if !strings.Contains(string(text), want) {
+				t.Errorf("the config lacks %s", want)
+			}
+		}
+		if strings.Contains(string(text), e.Password) {
+			t.Error("the config holds a password")
+		}
+		secret := file + "." + e.Name + ".password"
+		got, err := os.ReadFile(secret)
+		if err != nil || strings.TrimSpace(string(got)) != e.Password {
+			t.Errorf("%s: %v", secret, err)
+		}
+		for _, f := range []string{file, secret} {
+			if info, err := os.Stat(f); err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("%s: %v, %v", f, info.Mode(), err)
+			}
+		}
+	}
+	if !strings.Contains(string(text), "keyboard: sim://"+l.ControlAddr()+"/nuc01") {
+		t.Errorf("the config lacks the keyboard:\n%s", text)
+	}
+}
+
+func TestRackHostsAreSeparate(t *testing.T) {
+	l := start(t, Options{Scene: "rack"})
+	if n := len(l.Hosts()); n != 3 {
+		t.Fatalf("%d hosts", n)
+	}
+	c := connect(t, l, "vcenter")
+	if err := c.update(toStandard(20)); err != nil {
+		t.Fatal(err)
+	}
+	var kinds []string
+	for _, h := range l.State().Hosts {
+		kinds = append(kinds, h.Management.SwitchKind)
+	}
+	if got := strings.Join(kinds, " "); got != "standard distributed distributed" {
+		t.Errorf("vmk0 is on: %s", got)
+	}
+}
+
+func TestTheRollbackSettingIsTheVCenters(t *testing.T) {
+	l := start(t, Options{})
+	c := connect(t, l, "vcenter")
+	query := func() string {
+		res, err := methods.QueryOptions(t.Context(), c.Client, &types.QueryOptions{This: *c.ServiceContent.Setting, Name: rollbackOption})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.Returnval[0].GetOptionValue().Value.(string)
+	}
+	if v := query(); v != "true" {
+		t.Errorf("rollback is %s", v)
+	}
+	if err := l.Arm(Fault{Fault: "rollback-off"}); err != nil {
+		t.Fatal(err)
+	}
+	if v := query(); v != "false" {
+		t.Errorf("with the fault armed rollback is %s", v)
+	}
+	l.Disarm()
+	_, err := methods.UpdateOptions(t.Context(), c.Client, &types.UpdateOptions{This: *c.ServiceContent.Setting, ChangedValue: []types.BaseOptionValue{
+		&types.OptionValue{Key: rollbackOption, Value: "false"},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.update(toStandard(99)); err == nil || fault.Is(err, &types.NetworkDisruptedAndConfigRolledBack{}) {
+		t.Errorf("with rollback off: %v", err)
+	}
+	if err := l.Reset(); err != nil {
+		t.Fatal(err)
+	}
+	c = connect(t, l, "vcenter")
+	if v := query(); v != "true" {
+		t.Errorf("after a reset rollback is %s", v)
+	}
+}
+
+func TestAClosedLabStaysClosed(t *testing.T) {
+	l := start(t, Options{})
+	dir := l.site.Load().dir
+	l.Close()
+	if _, err := dial(t, l.VCenter()); err == nil {
+		t.Error("a closed lab answers")
+	}
+	if err := l.Reset(); !errors.Is(err, errClosed) {
+		t.Errorf("resetting a closed lab: %v", err)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("its files are still there: %v", err)
+	}
+	l.Close()
+}
