@@ -181,7 +181,7 @@ func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal,
 		return a.refusal(p)
 	case p.Already:
 		res.Outcome, res.Already, res.Requests = network.Applied, true, chosen.Requests()
-		return a.result(res, func(pg *page) { writeOutcome(pg, res, p) })
+		return a.result(res, func(*page) {}) // the plan has said so
 	}
 	asked, err := a.confirmRisk(ctx, p, g.Accept, "apply")
 	if err != nil {
@@ -315,11 +315,8 @@ func (a *app) netEnd(ctx context.Context, run *network.Run, out *network.Result,
 	}
 	res.Exit = netExit(verb, out)
 	a.leaving("")
-	if err := a.result(res, func(pg *page) { writeOutcome(pg, res, p) }); err != nil {
+	if err := a.result(res, func(pg *page) { writeOutcome(pg, res, out) }); err != nil {
 		return err
-	}
-	if !out.OutageKnown && out.Outcome == network.Applied && !a.json() {
-		a.say("nobody watched the host's own address: the outage is what the change took at the most")
 	}
 	switch res.Exit {
 	case exitDone:
@@ -368,13 +365,10 @@ func outcomeWords(o network.Outcome) string {
 	return string(o)
 }
 
-func writeOutcome(p *page, r *netApplyResult, plan *network.Plan) {
+func writeOutcome(p *page, r *netApplyResult, out *network.Result) {
 	look := green
 	if r.Exit != exitDone {
 		look = red
-	}
-	if r.Already {
-		return // the plan has said so
 	}
 	t := table{}
 	t.row(look, "outcome", outcomeWords(r.Outcome))
@@ -387,11 +381,15 @@ func writeOutcome(p *page, r *netApplyResult, plan *network.Plan) {
 	for _, l := range r.Left {
 		t.row(red, "not as it should be", l)
 	}
-	outage := fmt.Sprintf("%d ms, as seen from here", r.OutageMs)
-	if r.OutageMs == 0 {
-		outage = "none seen from here"
+	switch {
+	case !out.Cut:
+	case !out.OutageKnown:
+		t.row(plain, "management outage", fmt.Sprintf("%d ms at the most: nobody could watch the host's own address", r.OutageMs))
+	case r.OutageMs == 0:
+		t.row(plain, "management outage", "none seen from here")
+	default:
+		t.row(plain, "management outage", fmt.Sprintf("%d ms, as seen from here", r.OutageMs))
 	}
-	t.row(plain, "management outage", outage)
 	t.row(plain, "requests", fmt.Sprint(r.Requests))
 	t.row(plain, "journal", r.Journal)
 	t.write(p)

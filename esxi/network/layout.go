@@ -165,11 +165,9 @@ func (l Layout) mismatches(s *Snapshot) (out []string) {
 			continue
 		}
 		differ("port group "+want.Label, "VLAN", want.VLAN, g.VLAN)
-		for _, w := range g.Policy.words(want.Policy) {
+		for _, w := range g.Policy.differences(want.Policy) {
 			out = append(out, fmt.Sprintf("port group %s: %s expected", want.Label, w))
 		}
-		differ("port group "+want.Label, "active uplinks", want.Policy.Teaming.Active, g.Policy.Teaming.Active)
-		differ("port group "+want.Label, "standby uplinks", want.Policy.Teaming.Standby, g.Policy.Teaming.Standby)
 	}
 	return out
 }

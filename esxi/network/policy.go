@@ -291,10 +291,18 @@ func shapingWords(s *Shaping) string {
 	return fmt.Sprintf("%d/%d bit/s, burst %d bytes", s.Average, s.Peak, s.Burst)
 }
 
-// equal reports whether two policies of the same host are the same, the order
-// of uplinks included.
-func (p Policy) equal(q Policy) bool {
-	return len(p.words(q)) == 0 && slices.Equal(p.Teaming.Active, q.Teaming.Active) && slices.Equal(p.Teaming.Standby, q.Teaming.Standby)
+// differences names what differs between two policies of the same host, the
+// order of uplinks included.
+func (p Policy) differences(q Policy) []string {
+	out := p.words(q)
+	order := func(what string, a, b []string) {
+		if !slices.Equal(a, b) {
+			out = append(out, fmt.Sprintf("%s uplinks %s → %s", what, orNone(strings.Join(a, ", ")), orNone(strings.Join(b, ", "))))
+		}
+	}
+	order("active", p.Teaming.Active, q.Teaming.Active)
+	order("standby", p.Teaming.Standby, q.Teaming.Standby)
+	return out
 }
 
 // overrides names what a single port does not inherit from its port group.

@@ -67,6 +67,7 @@ type Result struct {
 	Moved       int      // virtual machines that are where the run wanted them
 	FailedVMs   []string // those that are not, with the reason
 	Left        []string // everything else that is not as it should be
+	Cut         bool     // management was moved, in either direction
 	Outage      time.Duration
 	OutageKnown bool   // false: Outage is an upper bound, no probe watched the host
 	Sent        bool   // a changing call was sent
@@ -201,7 +202,7 @@ func (r *Run) Apply(ctx context.Context, s *Snapshot) (*Result, error) {
 		r.step("change", Failed, "%s", plainError(err))
 		s, err = r.afterDoubt(ctx, err)
 	}
-	r.result.Outage, r.result.OutageKnown = watch.stop()
+	r.outage(watch)
 	if s == nil {
 		return r.end(Unknown, err)
 	}
@@ -487,6 +488,7 @@ type watcher struct {
 	done   chan struct{}
 	start  time.Time
 	blind  bool
+	lost   bool          // the last knock failed
 	gap    time.Duration // the longest time between two answers with a failed knock between them
 }
 
@@ -522,6 +524,7 @@ func (r *Run) watch(ctx context.Context) *watcher {
 				failed = true
 			}
 			if !sleep(ctx, knockEvery) {
+				w.lost = failed
 				if failed {
 					w.gap = max(w.gap, time.Since(last))
 				}
@@ -530,6 +533,17 @@ func (r *Run) watch(ctx context.Context) *watcher {
 		}
 	}()
 	return w
+}
+
+// outage notes what the watcher saw.
+func (r *Run) outage(w *watcher) {
+	outage, known := w.stop()
+	r.result.OutageKnown = known && (r.result.OutageKnown || !r.result.Cut)
+	r.result.Outage += outage
+	r.result.Cut = true
+	if known && w.lost {
+		r.note("the host does not answer at its own address from here")
+	}
 }
 
 // stop returns the outage as seen from here. known is false when nobody

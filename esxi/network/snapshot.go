@@ -590,6 +590,9 @@ func (s *Snapshot) readGroups(n *types.HostNetworkInfo, groups []mo.DistributedV
 		if uplinkGroups[pg.Key] {
 			pg.Uplink = true
 		}
+		if !s.VCenter && strings.Contains(pg.Name, "-DVUplinks-") {
+			pg.Uplink = true // a host does not say it; this is how vCenter names them
+		}
 		var d *DistributedSwitch
 		if ref := g.Config.DistributedVirtualSwitch; ref != nil {
 			i := slices.IndexFunc(s.Distributed, func(d DistributedSwitch) bool { return d.Ref == *ref })

@@ -3,6 +3,7 @@ package network
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -180,8 +181,8 @@ func (p *planner) standardGroup(plugged, label string, g *DVPortGroup, d *Distri
 		p.Forward.Portgroup = append(p.Forward.Portgroup, types.HostPortGroupConfig{ChangeOperation: string(types.HostConfigChangeOperationEdit), Spec: spec})
 		old := have.Spec
 		p.Inverse.Portgroup = append(p.Inverse.Portgroup, types.HostPortGroupConfig{ChangeOperation: string(types.HostConfigChangeOperationEdit), Spec: &old})
-		if !have.Policy.equal(policy) {
-			p.Changes = append(p.Changes, Change{Action: "change", Kind: "portgroup", Object: label, Before: "its own policy", After: "policy of " + g.Name})
+		if diff := have.Policy.differences(policy); len(diff) > 0 {
+			p.Changes = append(p.Changes, Change{Action: "change", Kind: "portgroup", Object: label, After: strings.Join(diff, "; ") + ", as " + g.Name + " has it"})
 		}
 	}
 	return m

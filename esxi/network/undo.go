@@ -235,6 +235,8 @@ func (r *Run) undoChange(ctx context.Context, s *Snapshot) (*Snapshot, error) {
 	}
 	r.result.Sent = true
 	r.step("undo", Started, "moving %s and its uplink back to %s", p.Goal.Vmk, p.FromSwitch)
+	watch := r.watch(ctx)
+	defer func() { r.outage(watch) }()
 	err := r.update(ctx, s, p.inverseFor(s))
 	r.answer("undo", err)
 	var call *esxi.CallError

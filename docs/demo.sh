@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# What `make demo` runs: the main job, on the simulated homelab, as a user would
+# see it. Everything it writes is in a temporary folder that goes with it.
+set -euo pipefail
+bin=$(cd "$(dirname "$0")/../bin" && pwd)
+dir=$(mktemp -d)
+lab=
+trap '[ -z "$lab" ] || { kill -INT "$lab" 2>/dev/null; wait "$lab" 2>/dev/null; } || true; rm -rf "$dir"' EXIT
+cd "$dir"
+export PATH="$bin:$PATH" HOME="$dir" XDG_STATE_HOME="$dir/state" LABCTL_CONFIG="$dir/labctl.yaml"
+
+say() { printf '\n\033[1m# %s\033[0m\n' "$*"; }
+[ -t 1 ] && [ -z "${NO_COLOR:-}" ] || say() { printf '\n# %s\n' "$*"; }
+run() {
+  printf '$ %s\n' "$*"
+  "$@" 2>&1
+}
+sure=(--yes --accept-risk=lose-management)
+
+say "a homelab in one process: a vCenter, and the ESXi host that it manages"
+echo '$ labsim --write-config labctl.yaml &'
+labsim --write-config labctl.yaml >ready 2>how &
+lab=$!
+for _ in $(seq 200); do grep -q ready ready && break; kill -0 "$lab" || { cat how; exit 1; }; sleep 0.1; done
+cat how
+
+say "the host: its only uplink and vmk0 are on a Distributed vSwitch"
+run labctl net show nuc01
+
+say "what a move to a standard switch would change; nothing is touched yet"
+run labctl net plan nuc01 --to standard --out nuc01-plan.json
+
+say "the move: uplink, vmk0 and port groups in one transaction, then the virtual machines"
+run labctl net apply nuc01-plan.json "${sure[@]}"
+
+say "read back from the host itself this time, not from vCenter"
+run labctl net show nuc01 --via esxi
+
+say "the same plan again is stale, and labctl says so"
+run labctl net apply nuc01-plan.json "${sure[@]}" || echo "(exit $?)"
+
+say "and back to the Distributed vSwitch"
+run labctl net apply nuc01 --to distributed "${sure[@]}"
+run labctl net status nuc01
+
+# Two bad nights. The faults are labsim's: see labsim --list-faults.
+control=$(awk '/^control/ {print $2}' how)
+post() { # bash speaks enough HTTP for this
+  local at=${control#http://} answer
+  exec 3<>"/dev/tcp/${at%:*}/${at#*:}"
+  printf '%s %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s' "$1" "$2" "$at" "${#3}" "$3" >&3
+  answer=$(cat <&3)
+  exec 3>&-
+  [[ $answer == *" 200 "* ]] || { echo "labsim: $answer" >&2; return 1; }
+  printf '%s' "$answer"
+}
+
+say "the answer to the change gets lost on its way: labctl does not believe the silence, it looks"
+post POST /fault '{"fault":"answer-lost","method":"UpdateNetworkConfig","count":1}' >/dev/null
+run labctl net apply nuc01 --to standard "${sure[@]}"
+
+say "labctl is killed right after it sent the way back; the journal knows what was meant"
+post POST /fault '{"fault":"hold","call":1,"when":"after","method":"UpdateNetworkConfig"}' >/dev/null
+echo '$ labctl net apply nuc01 --to distributed &  kill -9 $!'
+labctl net apply nuc01 --to distributed "${sure[@]}" >/dev/null 2>&1 &
+victim=$!
+until [[ $(post GET /state '') == *'"held": 1'* ]]; do sleep 0.05; done
+kill -9 "$victim"; wait "$victim" 2>/dev/null || true
+post POST /release '' >/dev/null
+post DELETE /fault '' >/dev/null
+run labctl net status nuc01 || echo "(exit $?)"
+run labctl net resume nuc01 --yes
+
+say "what is left over on purpose, and when it may go"
+run labctl net cleanup nuc01
+run labctl net cleanup nuc01 --yes
+run labctl net show nuc01
