@@ -262,6 +262,9 @@ func TestOtherVCenterGetsNoPassword(t *testing.T) {
 		if s.VCenter.User != tc.want || (s.VCenter.PasswordEnv != "") != (tc.want != "") {
 			t.Errorf("%s: %+v", tc.flag, s.VCenter)
 		}
+		if said := s.origins["vcenter.user"] != ""; said != (tc.want != "") {
+			t.Errorf("%s: the user's origin is %q", tc.flag, s.origins["vcenter.user"])
+		}
 	}
 }
 

@@ -102,7 +102,7 @@ func targetOf(t *testing.T, e *env, name string, args ...string) (*target, error
 func TestThumbprintPrecedence(t *testing.T) {
 	pin := func(b string) string { return strings.TrimSuffix(strings.Repeat(b+":", 32), ":") }
 	pinned := "version: 1\nhosts: [{name: n, url: \"https://root@n\", thumbprint: \"" + pin("CC") + "\"}]\n"
-	open := "version: 1\nhosts: [{name: n, url: \"https://root@n\"}]\n"
+	open := "version: 1\nhosts: [{name: n, url: \"https://root@N\"}]\n"
 	for _, tc := range []struct {
 		file  string
 		flags []string
@@ -117,7 +117,7 @@ func TestThumbprintPrecedence(t *testing.T) {
 		{pinned, []string{"--insecure"}, nil, "!--insecure would ignore it"},
 	} {
 		e := testEnv(t, append(tc.vars, "LABCTL_CONFIG="+writeTemp(t, "labctl.yaml", tc.file))...)
-		if err := (&app{env: e}).trustCertificate("N:443", pin("DD")); err != nil {
+		if err := (&app{env: e}).trustCertificate("n:443", pin("DD")); err != nil {
 			t.Fatal(err)
 		}
 		got, err := targetOf(t, e, "", tc.flags...)

@@ -112,10 +112,15 @@ func TestSecondInterrupt(t *testing.T) {
 	defer close(hang)
 	got := runWith(e, func(ctx context.Context, a *app) error {
 		c := <-sent
-		a.leaving("journal %s", "nuc01-1.jsonl")
+		a.leaving("the whole journal")
 		c <- os.Interrupt
 		<-ctx.Done()
 		c <- syscall.SIGHUP
+		for len(c) > 0 {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(20 * time.Millisecond) // a hang-up that ended it would have done so with the first text
+		a.leaving("journal %s", "nuc01-1.jsonl")
 		c <- os.Interrupt
 		<-hang
 		return nil
