@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/vmware/govmomi/simulator"
@@ -61,7 +62,12 @@ func (in *inventory) context() *simulator.Context {
 	return &c
 }
 
+// building lets one inventory be built at a time: vcsim's constructors write package variables.
+var building sync.Mutex
+
 func newInventory(s *site, hostName string) (*inventory, error) {
+	building.Lock()
+	defer building.Unlock()
 	in := &inventory{
 		site: s, host: hostName, ctx: simulator.NewContext(),
 		hosts:    map[string]*simulator.HostSystem{},
