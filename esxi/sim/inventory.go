@@ -256,7 +256,7 @@ func (in *inventory) task(body soap.HasFault) (types.ManagedObjectReference, err
 		return none, fmt.Errorf("%T names no task", body)
 	}
 	// vcsim offers no signal but property updates; its tasks take well under a millisecond.
-	for pause := 20 * time.Microsecond; ; pause = min(2*pause, 5*time.Millisecond) {
+	for pause := 20 * time.Microsecond; ; pause = min(2*pause, time.Millisecond) {
 		var info types.TaskInfo
 		in.reg.WithLock(in.context(), t, func() { info = t.Info })
 		switch info.State {

@@ -75,7 +75,7 @@ func TestResetRestoresEverythingAndKeepsTheKeys(t *testing.T) {
 	l := start(t, Options{})
 	vcenter, host := l.VCenter(), l.Hosts()[0]
 	first := l.State()
-	for round := range 2 * renewEvery {
+	for round := range renewEvery + 3 {
 		for _, path := range []string{"vcenter", "esxi"} {
 			c := connect(t, l, path)
 			if round%2 == 0 {
