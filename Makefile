@@ -28,8 +28,8 @@ test: ## all tests, with the race detector where there is a C compiler
 	@[ -n "$(RACE)" ] || echo "*** no C compiler or no cgo: the race detector is SKIPPED ***"
 	$(GO) test $(RACE) ./...
 
-bench: ## requests and wall time beside govc, start-up time and memory
-	$(GO) test -run '^$$' -bench . -benchtime 1x ./...
+bench: ## requests, wall time and VM outage beside govc, start-up time and memory
+	$(GO) run ./bench $(BENCHFLAGS)
 
 demo: build ## a move to a standard switch and back, on the simulated homelab
 	./docs/demo.sh
