@@ -12,16 +12,26 @@ const masked = "••••"
 
 // Secret is a password on its way from the user to one login call. However it
 // is printed, logged or encoded it shows as ••••; only Reveal returns it.
-type Secret struct{ value string }
+type Secret struct {
+	// Behind a pointer, because fmt does not call methods of what lies in an
+	// unexported field, nor with %p or a verb it does not know: then it prints
+	// the fields, and of this one the address.
+	value *string
+}
 
 // NewSecret wraps a password.
-func NewSecret(value string) Secret { return Secret{value} }
+func NewSecret(value string) Secret { return Secret{&value} }
 
 // Reveal returns the password itself.
-func (s Secret) Reveal() string { return s.value }
+func (s Secret) Reveal() string {
+	if s.value == nil {
+		return ""
+	}
+	return *s.value
+}
 
 // IsZero reports that there is no password, or an empty one.
-func (s Secret) IsZero() bool { return s.value == "" }
+func (s Secret) IsZero() bool { return s.Reveal() == "" }
 
 func (s Secret) String() string { return masked }
 
