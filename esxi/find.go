@@ -1,6 +1,7 @@
 package esxi
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/vmware/govmomi/vim25"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -28,14 +30,16 @@ type FindError struct {
 }
 
 func (e *FindError) Error() string {
-	names := strings.Join(e.Candidates, ", ")
-	if e.Several {
-		return fmt.Sprintf("more than one host matches %s: %s", e.Wanted.Name, names)
+	names, wanted := strings.Join(e.Candidates, ", "), cmp.Or(e.Wanted.Name, e.Wanted.URLHost)
+	switch {
+	case e.Several && wanted == "":
+		return fmt.Sprintf("more than one host is there, name one: %s", names)
+	case e.Several:
+		return fmt.Sprintf("more than one host matches %s: %s", wanted, names)
+	case names == "":
+		return fmt.Sprintf("no host matches %s: the inventory holds none", wanted)
 	}
-	if names == "" {
-		return fmt.Sprintf("no host matches %s: the inventory holds none", e.Wanted.Name)
-	}
-	return fmt.Sprintf("no host matches %s: the inventory holds %s", e.Wanted.Name, names)
+	return fmt.Sprintf("no host matches %s: the inventory holds %s", wanted, names)
 }
 
 // hostPaths walks from the root folder to every host.
@@ -54,7 +58,9 @@ func hostPaths() []types.BaseSelectionSpec {
 }
 
 // Retrieve reads properties in one API call, and in further ones only where the
-// server hands out its answer in pages.
+// server hands out its answer in pages. A session that has ended is a refused
+// *CallError: the server itself answers such a call, with every property left
+// out.
 func Retrieve(ctx context.Context, vim *vim25.Client, spec types.PropertyFilterSpec) ([]types.ObjectContent, error) {
 	pc := vim.ServiceContent.PropertyCollector
 	res, err := methods.RetrievePropertiesEx(ctx, vim, &types.RetrievePropertiesEx{This: pc, SpecSet: []types.PropertyFilterSpec{spec}})
@@ -71,8 +77,18 @@ func Retrieve(ctx context.Context, vim *vim25.Client, spec types.PropertyFilterS
 		page = &next.Returnval
 		objects = append(objects, page.Objects...)
 	}
+	for _, o := range objects {
+		for _, m := range o.MissingSet {
+			if name, text := FaultWords(&m.Fault); name == notAuthenticated {
+				return nil, &CallError{Host: vim.URL().Host, Method: "RetrievePropertiesEx", Refused: true, Fault: name, Text: text, Err: soap.WrapVimFault(m.Fault.Fault)}
+			}
+		}
+	}
 	return objects, nil
 }
+
+// notAuthenticated is the fault of a call in a session that has ended.
+const notAuthenticated = "NotAuthenticated"
 
 // FindHost returns the host that is meant, in one API call. A host's own API
 // holds one host, whatever it calls itself. In a vCenter it is the one whose
