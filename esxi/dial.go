@@ -115,27 +115,33 @@ func Dial(ctx context.Context, e *Endpoint) (*Client, error) {
 		e = &pinned
 	}
 	c := newClient(e, new(atomic.Int64))
-	sc, err := methods.GetServiceContent(ctx, c.Vim)
-	if err != nil {
-		return nil, err
-	}
-	c.Vim.ServiceContent = sc
-	if sc.SessionManager == nil {
-		return nil, fmt.Errorf("%s answers, but offers no login: is it a vSphere API?", hostPort(e.URL))
-	}
-	password, err := e.Password(ctx)
-	if err != nil {
-		return nil, err
-	}
-	_, err = methods.Login(ctx, c.Vim, &types.Login{This: *sc.SessionManager, UserName: e.User, Password: password.Reveal()})
-	if err != nil {
-		var bad *types.InvalidLogin
-		if _, ok := fault.As(err, &bad); ok {
-			err = &LoginError{Host: hostPort(e.URL), User: e.User, Err: errors.New("user name or password is wrong")}
-		}
+	if err := c.login(ctx); err != nil {
+		c.Close()
 		return nil, err
 	}
 	return c, nil
+}
+
+func (c *Client) login(ctx context.Context) error {
+	e := c.endpoint
+	sc, err := methods.GetServiceContent(ctx, c.Vim)
+	if err != nil {
+		return err
+	}
+	c.Vim.ServiceContent = sc
+	if sc.SessionManager == nil {
+		return fmt.Errorf("%s answers, but offers no login: is it a vSphere API?", hostPort(e.URL))
+	}
+	password, err := e.Password(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = methods.Login(ctx, c.Vim, &types.Login{This: *sc.SessionManager, UserName: e.User, Password: password.Reveal()})
+	var bad *types.InvalidLogin
+	if _, ok := fault.As(err, &bad); ok {
+		return &LoginError{Host: hostPort(e.URL), User: e.User, Err: errors.New("user name or password is wrong")}
+	}
+	return err
 }
 
 // newClient builds the client without sending anything.
@@ -235,7 +241,7 @@ func (c *caller) RoundTrip(ctx context.Context, req, res soap.HasFault) error {
 	}
 	start := time.Now()
 	method := strings.TrimSuffix(reflect.TypeOf(req).Elem().Name(), "Body")
-	err := c.plain(ctx, method, time.Since(start), c.sc.RoundTrip(ctx, req, res))
+	err := c.plain(method, c.sc.RoundTrip(ctx, req, res))
 	if c.e.On != nil {
 		c.e.On(Call{Host: hostPort(c.e.URL), Method: method, Took: time.Since(start), Err: err})
 	}
@@ -243,7 +249,7 @@ func (c *caller) RoundTrip(ctx context.Context, req, res soap.HasFault) error {
 }
 
 // plain turns an error of govmomi or net/http into one that can be shown.
-func (c *caller) plain(ctx context.Context, method string, took time.Duration, err error) error {
+func (c *caller) plain(method string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -315,14 +321,41 @@ func faultWords(f types.AnyType, message string) (name, text string) {
 		p.Elem().Set(v)
 		base, ok = p.Interface().(types.BaseMethodFault)
 	}
-	if ok {
-		if cause := base.GetMethodFault().FaultCause; cause != nil {
-			if _, why := faultWords(cause.Fault, cause.LocalizedMessage); why != "" && why != text {
-				text += ": " + why
-			}
+	if !ok {
+		return name, text
+	}
+	for _, why := range causes(base) {
+		if why != "" && !strings.Contains(text, why) {
+			text += ": " + why
 		}
 	}
 	return name, text
+}
+
+// causes collects what a fault says beside its message. The words that tell a
+// person what to do are in different places: a property of their own, the
+// fault of a single host, the fault that caused this one.
+func causes(f types.BaseMethodFault) (out []string) {
+	switch f := f.(type) {
+	case *types.SystemError:
+		out = append(out, oneLine(f.Reason))
+	case *types.PlatformConfigFault:
+		out = append(out, oneLine(f.Text))
+	case *types.InvalidArgument:
+		out = append(out, f.InvalidProperty)
+	case *types.GenericVmConfigFault:
+		out = append(out, oneLine(f.Reason))
+	case *types.DvsOperationBulkFault:
+		for _, h := range f.HostFault {
+			_, why := faultWords(h.Fault.Fault, h.Fault.LocalizedMessage)
+			out = append(out, why)
+		}
+	}
+	if cause := f.GetMethodFault().FaultCause; cause != nil {
+		_, why := faultWords(cause.Fault, cause.LocalizedMessage)
+		out = append(out, why)
+	}
+	return out
 }
 
 // oneLine keeps messages printable on one line of a terminal.
