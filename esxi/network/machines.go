@@ -43,7 +43,7 @@ func refs(tasks []editTask) (out []types.ManagedObjectReference) {
 func record(tasks []editTask, states []TaskState) {
 	for i := range tasks {
 		for _, st := range states {
-			if st.Ref == tasks[i].task {
+			if st.Ref == tasks[i].task && st.State != "" { // an update may tell of the fault alone
 				tasks[i].busy = st.State == types.TaskInfoStateRunning || st.State == types.TaskInfoStateQueued
 				tasks[i].err = st.Fault
 			}
@@ -215,20 +215,40 @@ func withBacking(device types.BaseVirtualDevice, to Attachment) types.BaseVirtua
 	return cp.Interface().(types.BaseVirtualDevice)
 }
 
-// awaitTasks waits until every task has ended, through one filter for all of
-// them, and re-reads the host after that. Looking at most four times a second
-// keeps the number of requests independent of the number of machines.
+// taskLooks are the pauses before the first looks at edits that have not ended
+// when the host is read back: a machine takes some hundred milliseconds, and a
+// look costs one request, where a filter costs three.
+var taskLooks = []time.Duration{200 * time.Millisecond, 500 * time.Millisecond}
+
+// awaitTasks waits until every task has ended and returns the host as it is
+// then: at first by reading it again together with the tasks, and where that
+// takes long through one filter for all of them, looked at no more than four
+// times a second. The number of requests does not depend on that of machines.
 func (r *Run) awaitTasks(ctx context.Context, s *Snapshot, tasks []editTask) (*Snapshot, error) {
-	if !slices.ContainsFunc(tasks, func(t editTask) bool { return t.busy }) {
+	busy := func() bool { return slices.ContainsFunc(tasks, func(t editTask) bool { return t.busy }) }
+	for _, pause := range taskLooks {
+		if !busy() {
+			return s, nil
+		}
+		sleep(ctx, pause)
+		again, states, err := r.Via.reread(ctx, refs(tasks))
+		if err != nil {
+			return r.settle(ctx, false)
+		}
+		record(tasks, states)
+		r.blame(tasks)
+		s = again
+	}
+	if !busy() {
 		return s, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.answerLimit())
+	wait, cancel := context.WithTimeout(ctx, r.answerLimit())
 	defer cancel()
-	r.during("virtual machines to be moved", func() { r.watchTasks(ctx, tasks) })
+	r.during("virtual machines to be moved", func() { r.watchTasks(wait, tasks) })
 	r.blame(tasks)
-	again, _, err := r.Via.reread(context.WithoutCancel(ctx), nil)
+	again, _, err := r.Via.reread(ctx, nil)
 	if err != nil {
-		return r.settle(context.WithoutCancel(ctx), false)
+		return r.settle(ctx, false)
 	}
 	return again, nil
 }
