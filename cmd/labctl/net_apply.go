@@ -173,14 +173,14 @@ func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal,
 	res := &netApplyResult{Version: 1, Host: p.Host, Outcome: network.NotApplied, Refusals: p.Refusals}
 	switch {
 	case p.Refused():
-		res.Requests = chosen.Requests()
+		res.Requests = requests(chosen, other)
 		res.Exit = exitUnsafe
 		if err := a.result(res, func(*page) {}); err != nil {
 			return err
 		}
 		return a.refusal(p)
 	case p.Already:
-		res.Outcome, res.Already, res.Requests = network.Applied, true, chosen.Requests()
+		res.Outcome, res.Already, res.Requests = network.Applied, true, requests(chosen, other)
 		return a.result(res, func(*page) {}) // the plan has said so
 	}
 	asked, err := a.confirmRisk(ctx, p, g.Accept, "apply")
@@ -304,12 +304,8 @@ func (a *app) confirmRisk(ctx context.Context, p *network.Plan, accept []string,
 // netEnd shows how a run ended, says what comes next, and picks the exit code.
 func (a *app) netEnd(ctx context.Context, run *network.Run, out *network.Result, verb string) error {
 	p := run.Plan
-	requests := run.Via.Requests() + 1 // the logout that follows
-	if run.Other != nil && run.Other.Requests() > 0 {
-		requests += run.Other.Requests() + 1
-	}
 	res := &netApplyResult{
-		Version: 1, Host: p.Host, Outcome: out.Outcome, OutageMs: out.Outage.Milliseconds(), Requests: requests,
+		Version: 1, Host: p.Host, Outcome: out.Outcome, OutageMs: out.Outage.Milliseconds(), Requests: requests(run.Via, run.Other),
 		Journal: run.Journal.Path, Cause: out.Cause, Left: out.Left,
 		VMs: netVMCount{Moved: out.Moved, Failed: len(out.FailedVMs), FailedNames: out.FailedVMs},
 	}
@@ -332,6 +328,17 @@ func (a *app) netEnd(ctx context.Context, run *network.Run, out *network.Result,
 		return hintf(err, "labctl net resume %s looks again; if the host stays away, its console has Network Restore Options", p.Host)
 	}
 	return hintf(err, "labctl net resume %s finishes, labctl net rollback %s takes it back", p.Host, p.Host)
+}
+
+// requests counts what was sent on the paths in use, and the logouts that
+// follow.
+func requests(paths ...*network.Path) (n int) {
+	for _, p := range paths {
+		if p != nil && p.Requests() > 0 {
+			n += p.Requests() + 1
+		}
+	}
+	return n
 }
 
 func because(cause string) string {
