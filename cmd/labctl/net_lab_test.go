@@ -171,21 +171,6 @@ type answer struct {
 	stdout, stderr string
 }
 
-// result decodes the last line of stdout.
-func (r answer) result(t testing.TB) *netApplyResult {
-	t.Helper()
-	lines := strings.Split(strings.TrimSpace(r.stdout), "\n")
-	var res netApplyResult
-	text := lines[len(lines)-1]
-	if strings.HasPrefix(strings.TrimSpace(r.stdout), "{\n") {
-		text = r.stdout // the only object, indented
-	}
-	if err := json.Unmarshal([]byte(text), &res); err != nil {
-		t.Fatalf("no result: %v\nstdout: %s\nstderr: %s", err, r.stdout, r.stderr)
-	}
-	return &res
-}
-
 func (l *lab) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(l.dir, "labctl"), args...)
 	cmd.Env = []string{"HOME=" + filepath.Dir(l.config), "LABCTL_CONFIG=" + l.config, "XDG_STATE_HOME=" + l.state, "NO_COLOR=1", "PATH=" + os.Getenv("PATH")}
