@@ -46,6 +46,7 @@ type Journal struct {
 	Path    string
 	Records []Record
 	file    *os.File
+	size    int64 // of its whole records; what lies behind was torn by a crash
 }
 
 // CreateJournal starts a journal in dir, named after the host and the time.
@@ -55,7 +56,7 @@ func CreateJournal(dir, host string, now time.Time) (*Journal, error) {
 	}
 	base := fileName(host) + "-" + now.UTC().Format("20060102T150405.000Z")
 	path := filepath.Join(dir, base+".jsonl")
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("create the journal: %w", err)
 	}
@@ -81,7 +82,9 @@ func fileName(host string) string {
 }
 
 // OpenJournal reads a journal and opens it for more records. A last line that
-// was torn by a crash is left out: its act was never begun.
+// was torn by a crash is left out: its act was never begun. The file itself is
+// not touched before the next Append, because the one who writes to it may be
+// another process, in the middle of that line.
 func OpenJournal(path string) (*Journal, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -91,17 +94,11 @@ func OpenJournal(path string) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the journal %s: %w", path, err)
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the journal: %w", err)
 	}
-	if whole < len(b) {
-		if err := f.Truncate(int64(whole)); err != nil {
-			f.Close()
-			return nil, fmt.Errorf("open the journal: %w", err)
-		}
-	}
-	return &Journal{Path: path, Records: records, file: f}, nil
+	return &Journal{Path: path, Records: records, file: f, size: int64(whole)}, nil
 }
 
 // ParseJournal decodes a journal's bytes. It returns how many of them belong
@@ -146,14 +143,37 @@ func (j *Journal) Append(r Record) error {
 	if err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
-	if _, err := j.file.Write(append(b, '\n')); err != nil {
+	if err := j.trim(); err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
-	if err := j.file.Sync(); err != nil {
+	n, err := j.file.Write(append(b, '\n'))
+	if err == nil {
+		err = j.file.Sync()
+	}
+	if err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
+	j.size += int64(n)
 	j.Records = append(j.Records, r)
 	return nil
+}
+
+// trim cuts off what lies behind the last whole record: a part of a line, left
+// by a crash or a full disk, would make the next record unreadable, and the
+// journal with it. Whole lines there are another process's, and not to be lost.
+func (j *Journal) trim() error {
+	info, err := j.file.Stat()
+	if err != nil || info.Size() == j.size {
+		return err
+	}
+	tail := make([]byte, max(info.Size()-j.size, 0))
+	if _, err := j.file.ReadAt(tail, j.size); err != nil {
+		return err
+	}
+	if bytes.IndexByte(tail, '\n') >= 0 {
+		return errors.New("somebody else has written to it")
+	}
+	return j.file.Truncate(j.size)
 }
 
 // Begin writes the first record. It comes before anything is asked of the host:
