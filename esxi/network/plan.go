@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 
@@ -440,15 +441,32 @@ const (
 	roleSelf = "this machine"
 )
 
-// role recognises the machines that others depend on, by their address.
+// vcsaProduct begins the name of vCenter's appliance among a machine's vApp
+// properties; older versions say "VMware vCenter Server Appliance".
+const vcsaProduct = "VMware vCenter Server"
+
+// sameHost reports whether two names are one host's: alike, or one of them
+// short and the first label of the other.
+func sameHost(a, b string) bool {
+	a, b = strings.ToLower(strings.TrimSuffix(a, ".")), strings.ToLower(strings.TrimSuffix(b, "."))
+	short, domain, full := strings.Cut(a, ".")
+	other, otherDomain, otherFull := strings.Cut(b, ".")
+	return a != "" && short == other && (domain == otherDomain || !full || !otherFull) && net.ParseIP(a) == nil && net.ParseIP(b) == nil
+}
+
+// role recognises the machines that others depend on, by their address. Nobody
+// depends on one that is powered off.
 func (p *planner) role(vm *VM) string {
+	if !vm.On {
+		return ""
+	}
 	has := func(some []string) bool {
 		return slices.ContainsFunc(vm.IPs, func(ip string) bool { return slices.Contains(some, ip) })
 	}
 	vcenter := append(slices.Clone(p.Goal.VCenter), p.s.ManagedBy)
 	vcenter = slices.DeleteFunc(vcenter, func(s string) bool { return s == "" || s == "localhost" || strings.HasPrefix(s, "127.") })
 	switch {
-	case vm.Product == "VMware vCenter Server" || has(vcenter) || vm.HostName != "" && slices.Contains(vcenter, vm.HostName):
+	case strings.HasPrefix(vm.Product, vcsaProduct) || has(vcenter) || slices.ContainsFunc(vcenter, func(name string) bool { return sameHost(name, vm.HostName) }):
 		return roleVCSA
 	case has(p.Goal.Local):
 		return roleSelf
@@ -513,6 +531,8 @@ func fingerprint(s *Snapshot, g Goal) string {
 		VLAN      VLAN
 		Policy    Policy
 		Ephemeral bool
+		MACLearn  bool
+		Features  []string
 	}
 	type sw struct {
 		Kind        Kind
@@ -521,6 +541,7 @@ func fingerprint(s *Snapshot, g Goal) string {
 		Member      bool
 		Uplinks     []UplinkState
 		Slots, LAGs []string
+		Features    []string
 		PortGroups  []group
 	}
 	type machine struct {
@@ -552,15 +573,19 @@ func fingerprint(s *Snapshot, g Goal) string {
 		d.Switches = append(d.Switches, one)
 	}
 	for _, v := range s.Distributed {
-		one := sw{Kind: Distributed, ID: v.UUID, Name: v.Name, MTU: v.MTU, Member: v.Member, LAGs: v.LAGs}
+		one := sw{Kind: Distributed, ID: v.UUID, Name: v.Name, MTU: v.MTU, Member: v.Member, LAGs: sorted(v.LAGs), Features: sorted(v.Features)}
 		for _, m := range v.Members {
 			one.Uplinks = append(one.Uplinks, s.uplinkState(m.PnicDevice))
 		}
 		for _, p := range v.Ports {
 			one.Slots = append(one.Slots, p.Name)
 		}
+		// The host tells members and ports in no order.
+		slices.Sort(one.Slots)
+		slices.SortFunc(one.Uplinks, func(a, b UplinkState) int { return strings.Compare(a.Device, b.Device) })
 		for _, pg := range v.PortGroups {
 			one.PortGroups = append(one.PortGroups, group{Key: pg.Key, Name: pg.Name, VLAN: pg.VLAN, Ephemeral: pg.Ephemeral,
+				MACLearn: pg.MACLearn, Features: sorted(pg.Features),
 				Policy: Policy{Security: pg.Security, Teaming: pg.Teaming, Shaping: pg.Shaping}})
 		}
 		d.Switches = append(d.Switches, one)
@@ -569,6 +594,7 @@ func fingerprint(s *Snapshot, g Goal) string {
 	for i := range s.Vmkernels {
 		d.Vmkernels = append(d.Vmkernels, s.Vmkernels[i].state(s))
 	}
+	slices.SortFunc(d.Vmkernels, func(a, b VmkernelState) int { return strings.Compare(a.Device, b.Device) })
 	for i := range s.VMs {
 		vm := &s.VMs[i]
 		one := machine{Ref: vm.Ref.Value, Template: vm.Template, Snapshots: vm.Snapshots}
@@ -578,6 +604,7 @@ func fingerprint(s *Snapshot, g Goal) string {
 		}
 		d.Machines = append(d.Machines, one)
 	}
+	slices.SortFunc(d.Machines, func(a, b machine) int { return strings.Compare(a.Ref, b.Ref) })
 	b, err := json.Marshal(d)
 	if err != nil {
 		// Strings, numbers and bools marshal; a Goal holds nothing else.
@@ -585,4 +612,10 @@ func fingerprint(s *Snapshot, g Goal) string {
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
+}
+
+func sorted(some []string) []string {
+	some = slices.Clone(some)
+	slices.Sort(some)
+	return some
 }

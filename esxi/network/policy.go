@@ -23,8 +23,8 @@ type security struct {
 }
 
 type teaming struct {
-	Mode    string   `json:"mode"` // as in loadbalance_srcid
-	Reverse bool     `json:"reverse"`
+	Mode    string   `json:"mode"`    // as in loadbalance_srcid
+	Reverse bool     `json:"reverse"` // since vSphere 5.1 always true, whatever is sent: never compared
 	Notify  bool     `json:"notifySwitches"`
 	Rolling bool     `json:"rolling"` // true: no failback
 	Beacon  bool     `json:"beacon"`
@@ -100,6 +100,12 @@ func set(dst *bool, src *bool) {
 // that differs between ESXi versions.
 func (p Policy) host() types.HostNetworkPolicy {
 	no, t := false, p.Teaming
+	// A switch that has lost its uplinks has no order, not an empty one: so it
+	// is in what the vSphere Client sends.
+	var order *types.HostNicOrderPolicy
+	if len(t.Active)+len(t.Standby) > 0 {
+		order = &types.HostNicOrderPolicy{ActiveNic: t.Active, StandbyNic: t.Standby}
+	}
 	shaping := &types.HostNetworkTrafficShapingPolicy{Enabled: &no}
 	if s := p.Shaping; s != nil {
 		shaping = &types.HostNetworkTrafficShapingPolicy{Enabled: types.NewBool(true), AverageBandwidth: s.Average, PeakBandwidth: s.Peak, BurstSize: s.Burst}
@@ -113,7 +119,7 @@ func (p Policy) host() types.HostNetworkPolicy {
 			FailureCriteria: &types.HostNicFailureCriteria{
 				CheckSpeed: "minimum", Speed: 10, CheckDuplex: &no, FullDuplex: &no, CheckErrorPercent: &no, CheckBeacon: &t.Beacon,
 			},
-			NicOrder: &types.HostNicOrderPolicy{ActiveNic: t.Active, StandbyNic: t.Standby},
+			NicOrder: order,
 		},
 		ShapingPolicy: shaping,
 	}
@@ -145,6 +151,12 @@ func (g *DVPortGroup) readSetting(setting types.BaseDVPortSetting) {
 	g.VLAN = newVLAN(v.Vlan)
 	if yesPolicy(v.IpfixEnabled) {
 		g.Features = append(g.Features, "NetFlow")
+	}
+	if yesPolicy(v.Blocked) {
+		g.Features = append(g.Features, "the block on all ports")
+	}
+	if f := v.FilterPolicy; f != nil && len(f.FilterConfig) > 0 {
+		g.Features = append(g.Features, "traffic filtering and marking")
 	}
 	if t := v.UplinkTeamingPolicy; t != nil {
 		if t.Policy != nil {
@@ -272,7 +284,7 @@ func (p Policy) words(q Policy) (out []string) {
 		a, b bool
 	}{
 		{"notify switches", p.Teaming.Notify, q.Teaming.Notify}, {"no failback", p.Teaming.Rolling, q.Teaming.Rolling},
-		{"reverse teaming", p.Teaming.Reverse, q.Teaming.Reverse}, {"beacon probing", p.Teaming.Beacon, q.Teaming.Beacon},
+		{"beacon probing", p.Teaming.Beacon, q.Teaming.Beacon},
 	} {
 		if f.a != f.b {
 			out = append(out, fmt.Sprintf("%s %t → %t", f.what, f.a, f.b))
@@ -311,20 +323,13 @@ func overrides(setting types.BaseDVPortSetting) (out []string) {
 	if !ok {
 		return nil
 	}
-	switch vlan := v.Vlan.(type) {
-	case *types.VmwareDistributedVirtualSwitchVlanIdSpec:
-		if !vlan.Inherited {
-			out = append(out, "VLAN")
-		}
-	case *types.VmwareDistributedVirtualSwitchTrunkVlanSpec:
-		if !vlan.Inherited {
-			out = append(out, "VLAN")
-		}
+	if vlan := v.Vlan; vlan != nil && !vlan.GetVmwareDistributedVirtualSwitchVlanSpec().Inherited {
+		out = append(out, ownVLAN)
 	}
 	if t := v.UplinkTeamingPolicy; t != nil && !t.Inherited {
 		out = append(out, "teaming")
 	}
-	if s := v.SecurityPolicy; s != nil && !s.Inherited {
+	if s, m := v.SecurityPolicy, v.MacManagementPolicy; s != nil && !s.Inherited || m != nil && !m.Inherited {
 		out = append(out, "security policy")
 	}
 	if s := v.InShapingPolicy; s != nil && !s.Inherited {
@@ -333,5 +338,18 @@ func overrides(setting types.BaseDVPortSetting) (out []string) {
 	if s := v.OutShapingPolicy; s != nil && !s.Inherited {
 		out = append(out, "egress shaping")
 	}
+	if b := v.Blocked; yesPolicy(b) && !b.Inherited {
+		out = append(out, "block")
+	}
 	return out
+}
+
+// ownVLAN is how overrides names a VLAN that a port does not inherit.
+const ownVLAN = "VLAN"
+
+// lacp reports whether an uplink port group aggregates links, as a DVS without
+// link aggregation groups does it.
+func lacp(setting types.BaseDVPortSetting) bool {
+	v, ok := setting.(*types.VMwareDVSPortSetting)
+	return ok && v.LacpPolicy != nil && yesPolicy(v.LacpPolicy.Enable)
 }

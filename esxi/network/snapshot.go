@@ -112,6 +112,7 @@ type DVPortGroup struct {
 	Features  []string // without an equivalent on a standard switch
 	Overrides bool     // single ports may differ from the port group
 	Odd       []string // what the ports in use do differ in
+	OddVLAN   []string // keys of those that differ in their VLAN
 	Ref       types.ManagedObjectReference
 }
 
@@ -268,10 +269,16 @@ func (s *Snapshot) readOverrides(ctx context.Context, c *vim25.Client) error {
 			return fmt.Errorf("read the ports of %s: %w", d.Name, err)
 		}
 		for _, port := range res.Returnval {
-			if g := d.group(port.PortgroupKey); g != nil {
-				if what := overrides(port.Config.Setting); len(what) > 0 {
-					g.Odd = append(g.Odd, fmt.Sprintf("port %s of %s has its own %s", port.Key, g.Name, strings.Join(what, ", ")))
-				}
+			g := d.group(port.PortgroupKey)
+			if g == nil || port.ProxyHost != nil && *port.ProxyHost != s.Ref {
+				continue // another host's
+			}
+			what := overrides(port.Config.Setting)
+			if len(what) > 0 {
+				g.Odd = append(g.Odd, fmt.Sprintf("port %s of %s has its own %s", port.Key, g.Name, strings.Join(what, ", ")))
+			}
+			if slices.Contains(what, ownVLAN) {
+				g.OddVLAN = append(g.OddVLAN, port.Key)
 			}
 		}
 	}
@@ -297,7 +304,7 @@ func readSpec(host, root types.ManagedObjectReference, vcenter bool, o readOptio
 		return types.PropertySpec{Type: kind, PathSet: paths}
 	}
 	tasks := follow("ManagedEntity", "recentTask")
-	toDVS := follow("DistributedVirtualPortgroup", "config.distributedVirtualSwitch")
+	toDVS := follow("DistributedVirtualPortgroup", "config.distributedVirtualSwitch", tasks)
 	spec := types.PropertyFilterSpec{
 		PropSet: []types.PropertySpec{
 			props("HostSystem", "name", "parent", "runtime.connectionState", "config.network", "config.virtualNicManagerInfo",
@@ -351,18 +358,27 @@ func newSnapshot(objects []types.ObjectContent, host types.ManagedObjectReferenc
 		switches   []mo.DistributedVirtualSwitch
 		clusters   []mo.ClusterComputeResource
 	}
+	// A host hides from a direct session what belongs to vCenter, property by
+	// property. What a plan then does not know it refuses by name; of the host
+	// and its machines everything must be there.
+	const partly = true
 	for _, load := range []struct {
-		kinds []string
-		dst   any
+		partly bool
+		dst    any
+		kinds  []string
 	}{
-		{[]string{"HostSystem"}, &all.hosts}, {[]string{"VirtualMachine"}, &all.vms}, {[]string{"Datastore"}, &all.datastores},
-		{[]string{"Task"}, &all.tasks}, {[]string{"DistributedVirtualPortgroup"}, &all.groups},
-		{[]string{"DistributedVirtualSwitch", "VmwareDistributedVirtualSwitch"}, &all.switches},
-		{[]string{"ClusterComputeResource"}, &all.clusters},
+		{!partly, &all.hosts, []string{"HostSystem"}}, {!partly, &all.vms, []string{"VirtualMachine"}},
+		{partly, &all.datastores, []string{"Datastore"}}, {partly, &all.tasks, []string{"Task"}},
+		{partly, &all.groups, []string{"DistributedVirtualPortgroup"}},
+		{partly, &all.switches, []string{"DistributedVirtualSwitch", "VmwareDistributedVirtualSwitch"}},
+		{partly, &all.clusters, []string{"ClusterComputeResource"}},
 	} {
 		var some []types.ObjectContent
 		for _, o := range objects {
 			if slices.Contains(load.kinds, o.Obj.Type) {
+				if load.partly {
+					o.MissingSet = nil
+				}
 				some = append(some, o)
 			}
 		}
@@ -501,6 +517,9 @@ func (s *Snapshot) readSwitches(n *types.HostNetworkInfo, groups []mo.Distribute
 		s.Distributed = append(s.Distributed, d)
 	}
 	for _, sw := range switches {
+		if sw.Uuid == "" {
+			continue // hidden: it cannot be matched with the host's part of it
+		}
 		d := s.dvs(sw.Uuid)
 		if d == nil {
 			s.Distributed = append(s.Distributed, DistributedSwitch{UUID: sw.Uuid, Name: sw.Name})
@@ -609,6 +628,9 @@ func (s *Snapshot) readGroups(n *types.HostNetworkInfo, groups []mo.DistributedV
 			for i := range d.Ports {
 				d.Ports[i].PortGroupKey = pg.Key
 			}
+			if lacp(g.Config.DefaultPortConfig) {
+				d.LAGs = append(d.LAGs, "LACP on "+pg.Name)
+			}
 		}
 		d.PortGroups = append(d.PortGroups, pg)
 	}
@@ -690,8 +712,10 @@ func (s *Snapshot) readVMs(vms []mo.VirtualMachine) {
 		if m.Config != nil {
 			v.Template = m.Config.Template
 			if a := m.Config.VAppConfig; a != nil {
-				if products := a.GetVmConfigInfo().Product; len(products) > 0 {
-					v.Product = products[0].Name
+				for _, product := range a.GetVmConfigInfo().Product {
+					if v.Product == "" || strings.HasPrefix(product.Name, vcsaProduct) {
+						v.Product = product.Name
+					}
 				}
 			}
 			for _, d := range m.Config.Hardware.Device {
@@ -736,7 +760,13 @@ func (s *Snapshot) newNIC(d types.BaseVirtualDevice, card *types.VirtualEthernet
 func (s *Snapshot) readStorage(dev *types.HostStorageDeviceInfo, datastores []mo.Datastore) {
 	for _, d := range datastores {
 		if nas, ok := d.Info.(*types.NasDatastoreInfo); ok && nas.Nas != nil && nas.Nas.Type != string(types.HostFileSystemVolumeFileSystemTypeOTHER) && nas.Nas.RemoteHost != "" {
-			s.IPStorage = append(s.IPStorage, IPStorage{Name: d.Name, Kind: "NFS", Address: nas.Nas.RemoteHost})
+			servers := nas.Nas.RemoteHostNames // NFS 4.1 may have several
+			if len(servers) == 0 {
+				servers = []string{nas.Nas.RemoteHost}
+			}
+			for _, server := range servers {
+				s.IPStorage = append(s.IPStorage, IPStorage{Name: d.Name, Kind: "NFS", Address: server})
+			}
 		}
 	}
 	if dev == nil {
