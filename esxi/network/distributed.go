@@ -45,6 +45,9 @@ func (p *planner) toDistributed() {
 		}
 	}
 	p.checkStorage(moving)
+	if mtu := int(sw.Spec.Mtu); mtu > d.MTU && d.MTU > 0 {
+		p.lose("frames over %d bytes: MTU %d of %s becomes %d", d.MTU, mtu, sw.Name, d.MTU)
+	}
 	for _, v := range moving {
 		if v.MTU > d.MTU && d.MTU > 0 {
 			p.refuse("mtu", "%s has MTU %d, but %s passes %d", v.Device, v.MTU, d.Name, d.MTU)
@@ -163,8 +166,8 @@ func (p *planner) distributedGroup(plugged, label, name string, sw *StandardSwit
 }
 
 // missingGroup refuses for want of a port group, or plans to create it.
-// Management and what vCenter runs in get an ephemeral one: when vCenter is
-// away, the host can still plug them in by itself.
+// Management gets an ephemeral one: when vCenter is away, the host can still
+// plug it in by itself.
 func (p *planner) missingGroup(key, plugged, name string, from *PortGroup, old Attachment, d *DistributedSwitch) *mapping {
 	if !p.Goal.CreatePortGroups {
 		p.refuse("no-portgroup", "%s has no port group %s for %s: create it with %s, or let --create-portgroups do it, or say --map '%s=NAME'", d.Name, name, old.Group, vlanText(from.VLAN), old.Group)
@@ -270,28 +273,16 @@ func (p *planner) distributedChange(sw *StandardSwitch, d *DistributedSwitch, mo
 	p.Inverse.Vswitch = []types.HostVirtualSwitchConfig{{ChangeOperation: edit, Name: sw.Name, Spec: &old}}
 	p.Forward.ProxySwitch = []types.HostProxySwitchConfig{proxyEdit(d.UUID, append(slices.Clone(d.Members), members...))}
 	p.Inverse.ProxySwitch = []types.HostProxySwitchConfig{proxyEdit(d.UUID, d.Members)}
-	seen := map[string]bool{}
 	for _, v := range moving {
 		if m := p.used[v.Device+"\x00"+v.Group]; m != nil {
 			p.moveVmkernel(v, m.to)
 		}
-		if g := sw.group(v.Group); g != nil && !seen[g.Label] {
-			seen[g.Label] = true
-			// A port group whose own order names the uplink loses that entry
-			// with it, so the inverse writes it back.
-			spec := g.Spec
-			p.Inverse.Portgroup = append(p.Inverse.Portgroup, types.HostPortGroupConfig{ChangeOperation: edit, Spec: &spec})
-			p.Before.Groups = append(p.Before.Groups, GroupState{Switch: sw.Name, Label: g.Label, VLAN: g.VLAN, Policy: g.Policy})
-		}
 	}
-	for _, vm := range p.VMs {
-		for _, n := range vm.NICs {
-			if g := sw.group(n.From.Group); g != nil && !seen[g.Label] {
-				seen[g.Label] = true
-				spec := g.Spec
-				p.Inverse.Portgroup = append(p.Inverse.Portgroup, types.HostPortGroupConfig{ChangeOperation: edit, Spec: &spec})
-				p.Before.Groups = append(p.Before.Groups, GroupState{Switch: sw.Name, Label: g.Label, VLAN: g.VLAN, Policy: g.Policy})
-			}
-		}
+	// A port group whose own order names the uplink loses that entry with it,
+	// one that nothing is plugged into as well: the inverse writes all back. A
+	// rollback is measured by those that are in use.
+	for i := range sw.PortGroups {
+		g := &sw.PortGroups[i]
+		p.restore(sw.Name, g, len(s.pluggedInto(Standard, sw.Name, g.Label)) > 0)
 	}
 }

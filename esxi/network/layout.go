@@ -2,7 +2,6 @@ package network
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -131,6 +130,10 @@ func (l Layout) mismatches(s *Snapshot) (out []string) {
 	}
 	for _, want := range l.Uplinks {
 		got := s.uplinkState(want.Device)
+		if want.Kind != got.Kind && want.Switch == got.Switch {
+			differ(want.Device, "kind of switch", want.Kind, got.Kind)
+			continue
+		}
 		differ(want.Device, "switch", want.Switch, got.Switch)
 		if want.Slot != "" && got.Switch == want.Switch {
 			differ(want.Device, "uplink port", want.Slot, got.Slot)
@@ -170,27 +173,6 @@ func (l Layout) mismatches(s *Snapshot) (out []string) {
 		}
 	}
 	return out
-}
-
-// moved reports whether every NIC of a virtual machine is where the layout
-// wants it. A machine that has left the host has nothing to move.
-func (l Layout) moved(ref string, s *Snapshot) bool {
-	i := slices.IndexFunc(s.VMs, func(v VM) bool { return v.Ref.Value == ref })
-	if i < 0 {
-		return true
-	}
-	vm := &s.VMs[i]
-	for _, want := range l.NICs {
-		if want.Ref != ref {
-			continue
-		}
-		for k := range vm.NICs {
-			if n := &vm.NICs[k]; n.Key == want.Key && !n.at(s).same(want.At) {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // holds reports whether the uplinks and vmkernel adapters are where the layout

@@ -69,6 +69,10 @@ func (p *planner) toStandard() {
 			p.refuse("vlan-unknown", "%s is on %s, a %s: which VLAN it uses cannot be told from here", v.Device, g.Name, g.VLAN.Text)
 			continue
 		}
+		if c := v.Spec.DistributedVirtualPort; c != nil && slices.Contains(g.OddVLAN, c.PortKey) {
+			p.refuse("vlan-unknown", "the port of %s has a VLAN of its own, not that of %s: take the override away first", v.Device, g.Name)
+			continue
+		}
 		p.standardGroup(v.Device, label, g, d, uplinks)
 	}
 	p.machines(func(n NIC) (Attachment, bool) {
@@ -90,6 +94,9 @@ func (p *planner) toStandard() {
 	})
 	for _, f := range d.Features {
 		p.lose("%s of %s", f, d.Name)
+	}
+	if !s.VCenter {
+		p.warn("only vCenter shows what %s has that a standard switch has not (I/O control, NetFlow, mirroring, ports with settings of their own): it gets lost unlisted", d.Name)
 	}
 	p.standardChange(d, moving, uplinks)
 }
@@ -156,6 +163,9 @@ func (p *planner) standardGroup(plugged, label string, g *DVPortGroup, d *Distri
 	for _, o := range g.Odd {
 		p.lose("%s", o)
 	}
+	if slices.ContainsFunc(p.After.Groups, func(o GroupState) bool { return o.Label == label }) {
+		p.refuse("label-collision", "%s and another port group would both become %s; --map '%s=NAME' keeps them apart", g.Name, label, g.Name)
+	}
 	m := &mapping{
 		from:   Attachment{Kind: Distributed, Switch: d.Name, UUID: d.UUID, Group: g.Name, GroupKey: g.Key, VLAN: g.VLAN.ID},
 		to:     Attachment{Kind: Standard, Switch: p.ToSwitch, Group: label, VLAN: g.VLAN.ID},
@@ -179,8 +189,7 @@ func (p *planner) standardGroup(plugged, label string, g *DVPortGroup, d *Distri
 		p.refuse("label-collision", "port group %s is in use by another adapter already", label)
 	default:
 		p.Forward.Portgroup = append(p.Forward.Portgroup, types.HostPortGroupConfig{ChangeOperation: string(types.HostConfigChangeOperationEdit), Spec: spec})
-		old := have.Spec
-		p.Inverse.Portgroup = append(p.Inverse.Portgroup, types.HostPortGroupConfig{ChangeOperation: string(types.HostConfigChangeOperationEdit), Spec: &old})
+		p.restore(sw.Name, have, true)
 		if diff := have.Policy.differences(policy); len(diff) > 0 {
 			p.Changes = append(p.Changes, Change{Action: "change", Kind: "portgroup", Object: label, After: strings.Join(diff, "; ") + ", as " + g.Name + " has it"})
 		}
@@ -188,15 +197,28 @@ func (p *planner) standardGroup(plugged, label string, g *DVPortGroup, d *Distri
 	return m
 }
 
-// pluggedElse reports whether a standard port group holds an adapter that does
-// not belong to the move.
+// restore lets the inverse write a standard port group back as it is.
+func (p *planner) restore(sw string, g *PortGroup, measured bool) {
+	spec := g.Spec
+	p.Inverse.Portgroup = append(p.Inverse.Portgroup, types.HostPortGroupConfig{ChangeOperation: string(types.HostConfigChangeOperationEdit), Spec: &spec})
+	if !measured {
+		return
+	}
+	p.Before.Groups = append(p.Before.Groups, GroupState{Switch: sw, Label: g.Label, VLAN: g.VLAN, Policy: g.Policy})
+}
+
+// pluggedElse reports whether a standard port group holds what keeps an adapter
+// of the move out of it: another vmkernel adapter, or machines where it is to
+// hold a vmkernel adapter.
 func (p *planner) pluggedElse(label, plugged string) bool {
 	for _, v := range p.s.Vmkernels {
 		if v.Kind == Standard && v.Group == label && v.Device != plugged {
 			return true
 		}
 	}
-	return false
+	return plugged != "" && slices.ContainsFunc(p.s.VMs, func(v VM) bool {
+		return slices.ContainsFunc(v.NICs, func(n NIC) bool { return n.Kind == Standard && n.Group == label })
+	})
 }
 
 // standardChange writes the one call that moves everything, and its inverse.
@@ -208,7 +230,7 @@ func (p *planner) standardChange(d *DistributedSwitch, moving []*Vmkernel, uplin
 		policy := Policy{Teaming: teaming{Mode: bySourcePort, Reverse: true, Notify: true, Active: uplinks}}.host()
 		vswitch = types.HostVirtualSwitchConfig{ChangeOperation: add, Name: p.ToSwitch, Spec: &types.HostVirtualSwitchSpec{
 			NumPorts: defaultPorts, Mtu: int32(d.MTU), Policy: &policy,
-			Bridge: &types.HostVirtualSwitchBondBridge{NicDevice: uplinks},
+			Bridge: &types.HostVirtualSwitchBondBridge{NicDevice: uplinks, Beacon: defaultBeacon()},
 		}}
 		p.Made.Switch = p.ToSwitch
 		p.Changes = append([]Change{{Action: "add", Kind: "switch", Object: p.ToSwitch, After: fmt.Sprintf("standard switch, MTU %d", d.MTU)}}, p.Changes...)
@@ -228,6 +250,9 @@ func (p *planner) standardChange(d *DistributedSwitch, moving []*Vmkernel, uplin
 		}
 		bridge := *have
 		bridge.NicDevice = append(slices.Clone(have.NicDevice), uplinks...)
+		if bridge.Beacon == nil {
+			bridge.Beacon = defaultBeacon()
+		}
 		spec.Bridge = &bridge
 		spec.Mtu = max(spec.Mtu, int32(d.MTU))
 		policy := hostPolicy(sw.Uplinks, sw.Spec.Policy, nil)
@@ -260,6 +285,12 @@ func (p *planner) standardChange(d *DistributedSwitch, moving []*Vmkernel, uplin
 		}
 		p.moveVmkernel(v, m.to)
 	}
+}
+
+// defaultBeacon is what ESXi's own vSwitch0 has: a beacon a second. Without one
+// no port group may probe with beacons (HostNicFailureCriteria.checkBeacon).
+func defaultBeacon() *types.HostVirtualSwitchBeaconConfig {
+	return &types.HostVirtualSwitchBeaconConfig{Interval: 1}
 }
 
 func proxyEdit(uuid string, members []types.DistributedVirtualSwitchHostMemberPnicSpec) types.HostProxySwitchConfig {
@@ -298,6 +329,12 @@ func (p *planner) moveVmkernel(v *Vmkernel, to Attachment) {
 
 func vnicEdit(v *Vmkernel, to Attachment) types.HostVirtualNicConfig {
 	spec := v.Spec
+	if v.DHCP {
+		// The leased address is shown, and must not be set (HostIpConfig.dhcp).
+		ip := *spec.Ip
+		ip.IpAddress, ip.SubnetMask = "", ""
+		spec.Ip = &ip
+	}
 	c := types.HostVirtualNicConfig{ChangeOperation: string(types.HostConfigChangeOperationEdit), Device: v.Device, Spec: &spec}
 	if to.Kind == Standard {
 		spec.Portgroup, spec.DistributedVirtualPort, c.Portgroup = to.Group, nil, to.Group
