@@ -30,7 +30,8 @@ type Path struct {
 
 	client  *esxi.Client
 	host    types.ManagedObjectReference
-	earlier int // requests of sessions that were given up
+	earlier int  // requests of sessions that were given up
+	allDVS  bool // re-reads show switches that the host is not a member of
 }
 
 // Host returns the host over the path's connections, logging in and looking it
@@ -107,7 +108,7 @@ func (p *Path) reread(ctx context.Context, tasks []types.ManagedObjectReference)
 	if err == nil {
 		var s *Snapshot
 		var states []TaskState
-		s, states, err = read(ctx, h, readOptions{Tasks: tasks})
+		s, states, err = read(ctx, h, readOptions{Tasks: tasks, AllDVS: p.allDVS})
 		if err == nil && s.State != string(types.HostSystemConnectionStateConnected) {
 			return nil, nil, &awayError{Via: p.Via, State: s.State}
 		}

@@ -102,6 +102,13 @@ func (r *Run) begin() {
 	if r.start.IsZero() {
 		r.start = time.Now()
 	}
+	// A switch that the host is not a member of (any more) is not reached from
+	// the host, and on it may be port groups that this run has made.
+	for _, p := range []*Path{r.Via, r.Other} {
+		if p != nil && r.Plan != nil {
+			p.allDVS = r.Plan.Prepare != nil || r.Plan.Prepared != nil
+		}
+	}
 }
 
 func (r *Run) emit(e Event) {
@@ -264,7 +271,7 @@ func (r *Run) Resume(ctx context.Context) (*Result, error) {
 	r.result.Sent = true
 	if todo := r.pending(s, forward); len(todo) > 0 {
 		if err := r.Journal.Append(Record{Kind: "act", Act: "vms", Objects: todo}); err != nil {
-			return nil, err
+			return r.end(Unknown, err)
 		}
 	}
 	return r.finishVMs(ctx, s)
@@ -428,12 +435,17 @@ func (r *Run) believe(ctx context.Context, deadline time.Time) (*Snapshot, error
 	case direct == nil && through == nil:
 		return nil, errors.Join(errs...)
 	case direct != nil && through != nil:
-		if r.Plan.After.holds(direct) != r.Plan.After.holds(through) && time.Now().Before(deadline) {
+		agree := r.Plan.After.holds(direct) == r.Plan.After.holds(through)
+		if !agree && time.Now().Before(deadline) {
 			return nil, errors.New("vCenter and the host show different things")
 		}
-		if r.Via.Via == "vcenter" {
+		if r.Via.Via != "vcenter" {
+			return direct, nil
+		}
+		if agree {
 			return through, nil // its references are the ones the edits will use
 		}
+		r.Via, r.Other = r.Other, r.Via
 		return direct, nil
 	case direct != nil && r.Via.Via == "vcenter":
 		// The host is there, but vCenter does not show it: what follows has to

@@ -32,9 +32,15 @@ func (r *Run) prepare(ctx context.Context) (*Snapshot, error) {
 	if d == nil {
 		return nil, fmt.Errorf("prepare %s: it is gone", todo.DVS)
 	}
+	// What somebody else has made in the meantime is not ours to remove again.
+	stale := todo.Join && d.Member
 	var names []string
 	for _, n := range todo.Create {
 		names = append(names, n.Name)
+		stale = stale || d.groupNamed(n.Name) != nil
+	}
+	if stale {
+		return nil, fmt.Errorf("prepare %s: %w", todo.DVS, &StaleError{Host: r.Plan.Host})
 	}
 	if err := r.Journal.Append(Record{Kind: "act", Act: "prepare", Objects: append([]string{todo.DVS}, names...)}); err != nil {
 		return nil, err
@@ -69,12 +75,14 @@ func (r *Run) prepare(ctx context.Context) (*Snapshot, error) {
 }
 
 func (r *Run) prepareDVS(ctx context.Context, s *Snapshot, d *DistributedSwitch, todo *Prepare) error {
+	if todo.Join {
+		if err := r.member(ctx, d, s.Ref, types.ConfigSpecOperationAdd); err != nil {
+			return fmt.Errorf("join: %w", err)
+		}
+	}
 	vim := r.Via.Client().Vim
 	var specs []types.DVPortgroupConfigSpec
 	for _, n := range todo.Create {
-		if d.groupNamed(n.Name) != nil {
-			continue
-		}
 		kind, ports := types.DistributedVirtualPortgroupPortgroupTypeEarlyBinding, int32(8)
 		if n.Ephemeral {
 			kind, ports = types.DistributedVirtualPortgroupPortgroupTypeEphemeral, 0
@@ -93,22 +101,41 @@ func (r *Run) prepareDVS(ctx context.Context, s *Snapshot, d *DistributedSwitch,
 			return fmt.Errorf("create port groups: %w", err)
 		}
 	}
-	if todo.Join && !d.Member {
-		if err := r.member(ctx, d, s.Ref, types.ConfigSpecOperationAdd); err != nil {
-			return fmt.Errorf("join: %w", err)
+	return nil
+}
+
+// configVersion reads which version of a DVS's configuration is the current
+// one. An edit has to name it, and each edit makes a new one.
+func (r *Run) configVersion(ctx context.Context, d *DistributedSwitch) (string, error) {
+	objects, err := esxi.Retrieve(ctx, r.Via.Client().Vim, types.PropertyFilterSpec{
+		PropSet:   []types.PropertySpec{{Type: d.Ref.Type, PathSet: []string{"config.configVersion"}}},
+		ObjectSet: []types.ObjectSpec{{Obj: d.Ref}},
+	})
+	if err != nil {
+		return "", err
+	}
+	for _, o := range objects {
+		for _, p := range o.PropSet {
+			if v, ok := p.Val.(string); ok {
+				return v, nil
+			}
 		}
 	}
-	return nil
+	return "", fmt.Errorf("%s does not show the version of its configuration", d.Name)
 }
 
 // member adds the host to a DVS without an uplink, or removes it.
 func (r *Run) member(ctx context.Context, d *DistributedSwitch, host types.ManagedObjectReference, op types.ConfigSpecOperation) error {
+	version, err := r.configVersion(ctx, d)
+	if err != nil {
+		return err
+	}
 	m := types.DistributedVirtualSwitchHostMemberConfigSpec{Operation: string(op), Host: host}
 	if op == types.ConfigSpecOperationAdd {
 		m.Backing = &types.DistributedVirtualSwitchHostMemberPnicBacking{}
 	}
 	res, err := methods.ReconfigureDvs_Task(ctx, r.Via.Client().Vim, &types.ReconfigureDvs_Task{
-		This: d.Ref, Spec: &types.DVSConfigSpec{Host: []types.DistributedVirtualSwitchHostMemberConfigSpec{m}},
+		This: d.Ref, Spec: &types.DVSConfigSpec{ConfigVersion: version, Host: []types.DistributedVirtualSwitchHostMemberConfigSpec{m}},
 	})
 	if err != nil {
 		return err
@@ -182,9 +209,10 @@ func (r *Run) undoFrom(ctx context.Context, s *Snapshot) (*Result, error) {
 	}
 	if todo := r.pending(s, backward); len(todo) > 0 {
 		if err := r.Journal.Append(Record{Kind: "act", Act: "undo vms", Objects: todo}); err != nil {
-			return nil, err
+			return r.end(Unknown, err)
 		}
 		r.result.RolledBy = "labctl"
+		r.tried, r.reasons = 0, nil // the tries of the way there do not count
 		after, failed := r.bringAll(ctx, s, backward)
 		if after == nil {
 			return r.end(Unknown, errors.New("the host stopped answering while virtual machines were moved back"))
@@ -294,6 +322,10 @@ func (r *Run) removeMade(ctx context.Context, s *Snapshot) *Snapshot {
 	defer cancel()
 	r.step("clean", Started, "removing %s", strings.Join(names, ", "))
 	for _, st := range steps {
+		if len(st.users) > 0 {
+			r.note("%s stays: in use by %s", st.what, strings.Join(st.users, ", "))
+			continue
+		}
 		if err := r.retry(ctx, func() error { return st.do(ctx, r, s) }); err != nil {
 			r.note("%s stays: %s", st.what, plainError(err))
 		}
@@ -334,8 +366,9 @@ func (r *Run) retry(ctx context.Context, f func() error) error {
 
 // removal is one thing to take away.
 type removal struct {
-	what string
-	do   func(ctx context.Context, r *Run, s *Snapshot) error
+	what  string
+	users []string // what has been plugged in since and would be cut off
+	do    func(ctx context.Context, r *Run, s *Snapshot) error
 }
 
 // leftovers lists what the plan created and is still there, in the order in
@@ -343,11 +376,20 @@ type removal struct {
 func (p *Plan) leftovers(s *Snapshot) (out []removal) {
 	for _, label := range p.Made.PortGroups {
 		if sw, g := s.portGroup(label); g != nil && sw.Name == p.ToSwitch {
-			out = append(out, removePortGroup(sw.Name, label))
+			r := removePortGroup(sw.Name, label)
+			r.users = s.pluggedInto(Standard, sw.Name, label)
+			out = append(out, r)
 		}
 	}
-	if name := p.Made.Switch; name != "" && s.standard(name) != nil {
-		out = append(out, removeSwitch(name))
+	if sw := s.standard(p.Made.Switch); sw != nil {
+		r := removeSwitch(sw.Name)
+		r.users = s.pluggedInto(Standard, sw.Name, "")
+		for _, g := range sw.PortGroups { // a switch takes its port groups along
+			if !slices.Contains(p.Made.PortGroups, g.Label) {
+				r.users = append(r.users, "port group "+g.Label)
+			}
+		}
+		out = append(out, r)
 	}
 	pre := p.Prepared
 	if pre == nil {
