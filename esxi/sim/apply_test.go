@@ -312,6 +312,26 @@ func TestEphemeralPortsComeAndGo(t *testing.T) {
 	}
 }
 
+func TestAPortForgetsWhatItOverrodeWhenItsCardLeaves(t *testing.T) {
+	w := worldOf(t, "awkward")
+	port := w.vm("nuc01/before-upgrade").nics[0].attach.port
+	if w.switches[0].port(port).override == nil {
+		t.Fatal("the scene's port overrides nothing")
+	}
+	card := &types.VirtualVmxnet3{}
+	card.Key = firstNIC
+	card.Backing = &types.VirtualEthernetCardDistributedVirtualPortBackingInfo{Port: *dvPortIn("dvportgroup-23")}
+	after, err := w.rewire("nuc01/before-upgrade", []types.BaseVirtualDeviceConfigSpec{
+		&types.VirtualDeviceConfigSpec{Operation: types.VirtualDeviceConfigSpecOperationEdit, Device: card},
+	}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after.switches[0].port(port).override != nil || w.switches[0].port(port).override == nil {
+		t.Error("the port left behind keeps its settings, or the world before has lost them")
+	}
+}
+
 func TestRewireJudgesCards(t *testing.T) {
 	standard := func(label string) types.BaseVirtualDeviceBackingInfo {
 		return &types.VirtualEthernetCardNetworkBackingInfo{VirtualDeviceDeviceBackingInfo: types.VirtualDeviceDeviceBackingInfo{DeviceName: label}}

@@ -297,19 +297,22 @@ func (w *world) plug(hostName string, c *types.DistributedVirtualSwitchPortConne
 	return at, nil
 }
 
-// sweep drops ephemeral ports that nothing is plugged into any more.
+// sweep tidies up ports that nothing is plugged into any more: ephemeral ones go, the others lose what they overrode
+// (portConfigResetAtDisconnect, which is on by default).
 func (w *world) sweep() {
 	for _, d := range w.switches {
-		loose := func(taken map[string]occupant) func(dvPort) bool {
-			return func(p dvPort) bool {
-				_, ok := taken[p.key]
-				g := d.group(p.group)
-				return !ok && g != nil && g.ephemeral
+		taken := w.occupants(d.uuid)
+		loose := func(p dvPort) bool { _, ok := taken[p.key]; return !ok }
+		ephemeral := func(p dvPort) bool { g := d.group(p.group); return g != nil && g.ephemeral }
+		if !slices.ContainsFunc(d.ports, func(p dvPort) bool { return loose(p) && (ephemeral(p) || p.override != nil) }) {
+			continue
+		}
+		c := w.editDVS(d.uuid)
+		c.ports = slices.DeleteFunc(c.ports, func(p dvPort) bool { return loose(p) && ephemeral(p) })
+		for i := range c.ports {
+			if loose(c.ports[i]) {
+				c.ports[i].override = nil
 			}
-		}(w.occupants(d.uuid))
-		if slices.ContainsFunc(d.ports, loose) {
-			c := w.editDVS(d.uuid)
-			c.ports = slices.DeleteFunc(c.ports, loose)
 		}
 	}
 }

@@ -44,6 +44,7 @@ type served struct {
 	handler http.Handler
 }
 
+// path is how faults and counts name the endpoint's kind.
 func (e *endpoint) path() string {
 	if e.host != "" {
 		return "esxi"

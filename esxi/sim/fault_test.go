@@ -529,3 +529,42 @@ func TestControlIsForPrograms(t *testing.T) {
 		t.Error("a vCenter for everybody")
 	}
 }
+
+// A lost host resets what is open, also where nobody is speaking, and closes what is opened.
+func TestALostHostResetsConnections(t *testing.T) {
+	l := start(t, Options{})
+	u, err := url.Parse(l.Hosts()[0].URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends := func(c net.Conn) error {
+		_ = c.SetReadDeadline(time.Now().Add(2 * time.Second))
+		_, err := c.Read(make([]byte, 1))
+		return err
+	}
+	idle, err := net.Dial("tcp", u.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	eventually(t, func() int {
+		g := l.hosts[0].gate
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return len(g.conns)
+	}, 1)
+	if err := l.Arm(Fault{Fault: "link-down", Host: "nuc01", Pnic: "vmnic0"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := ends(idle); isTimeout(err) {
+		t.Error("an idle connection stays open")
+	}
+	fresh, err := net.Dial("tcp", u.Host)
+	if err != nil {
+		return // reset before the dialer saw it: as good
+	}
+	defer fresh.Close()
+	if err := ends(fresh); isTimeout(err) {
+		t.Error("a new connection stays open")
+	}
+}

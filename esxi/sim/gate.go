@@ -12,7 +12,6 @@ type gate struct {
 	state  gateState
 	turned chan struct{} // closed and replaced when the state changes
 	conns  map[*wireConn]struct{}
-	closed bool
 }
 
 type gateState int

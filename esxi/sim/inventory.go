@@ -48,14 +48,6 @@ type inventory struct {
 
 func (in *inventory) direct() bool { return in.host != "" }
 
-// path is how faults and counts name the endpoint's kind.
-func (in *inventory) path() string {
-	if in.direct() {
-		return "esxi"
-	}
-	return "vcenter"
-}
-
 // context is a fresh identity for vcsim's object locks, which are shared within one context.
 func (in *inventory) context() *simulator.Context {
 	c := *in.ctx
@@ -264,8 +256,7 @@ func (in *inventory) task(body soap.HasFault) (types.ManagedObjectReference, err
 			ref, _ := info.Result.(types.ManagedObjectReference)
 			return ref, nil
 		case types.TaskInfoStateError:
-			f, _ := info.Error.Fault.(types.BaseMethodFault)
-			return none, &refusal{fault: f, why: strings.TrimPrefix(fmt.Sprintf("%T", info.Error.Fault), "*types.")}
+			return none, &refusal{fault: info.Error.Fault, why: strings.TrimPrefix(fmt.Sprintf("%T", info.Error.Fault), "*types.")}
 		}
 		time.Sleep(pause)
 	}

@@ -27,6 +27,7 @@ func TestEverySceneStandsAndAnswers(t *testing.T) {
 		"storage":     "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt connected",
 		"lag":         "DVS0[vmnic0=lag1-0] vmk0→DVS-Mgmt connected",
 		"pvlan":       "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt connected",
+		"trunk":       "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt connected",
 		"awkward":     "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt connected",
 	}
 	for _, sc := range Scenes() {

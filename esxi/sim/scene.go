@@ -85,12 +85,24 @@ var scenes = []scene{
 		g.setting = portSetting(&types.VmwareDistributedVirtualSwitchPvlanSpec{PvlanId: 30}, d.uplinks, nil)
 		s.onDVS(s.addHost(1))
 	}},
-	{"awkward", "nuc with a template and a VM that has a snapshot", func(s *stage) {
+	{"trunk", "nuc with a VM that tags its own frames, on a trunk of VLANs 20 to 40", func(s *stage) {
+		d := s.w.switches[0]
+		d.addGroup(dvGroup{key: s.w.freeGroupKey(), name: "Trunk", numPorts: 8, autoExpand: true, version: 1,
+			setting: portSetting(&types.VmwareDistributedVirtualSwitchTrunkVlanSpec{VlanId: []types.NumericRange{{Start: 20, End: 40}}}, d.uplinks, nil)})
+		h := s.addHost(1)
+		s.onDVS(h)
+		s.addVM(h, vm{name: "router", on: true, guestIP: "192.168.30.1"}, "Trunk", 30)
+	}},
+	{"awkward", "nuc with a template, a VM that has a snapshot, and a port with settings of its own", func(s *stage) {
 		h := s.addHost(1)
 		s.onDVS(h)
 		s.addVM(h, vm{name: "golden", template: true}, "Lab", 30)
 		s.addVM(h, vm{name: "before-upgrade", on: true, guestIP: "192.168.30.77"}, "Lab", 30)
 		s.snapshots = append(s.snapshots, "before-upgrade")
+		yes := &types.BoolPolicy{Value: types.NewBool(true)}
+		s.w.editDVS(dvsUUID).port(s.w.vms[len(s.w.vms)-1].nics[0].attach.port).override = &types.VMwareDVSPortSetting{
+			SecurityPolicy: &types.DVSSecurityPolicy{AllowPromiscuous: yes, MacChanges: yes, ForgedTransmits: yes},
+		}
 	}},
 }
 

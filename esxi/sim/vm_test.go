@@ -286,6 +286,37 @@ func TestTemplatesAndSnapshots(t *testing.T) {
 	}
 }
 
+func TestAPortOverridesItsGroup(t *testing.T) {
+	l := start(t, Options{Scene: "awkward"})
+	c := connect(t, l, "vcenter")
+	ref, err := c.finder().Network(t.Context(), "DVS0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports, err := object.NewDistributedVirtualSwitch(c.Client, ref.Reference()).FetchDVPorts(t.Context(), &types.DistributedVirtualSwitchPortCriteria{
+		Connected: types.NewBool(true), PortgroupKey: []string{"dvportgroup-22"}, Inside: types.NewBool(true),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := 0
+	for _, p := range ports {
+		s := p.Config.Setting.(*types.VMwareDVSPortSetting)
+		if !s.SecurityPolicy.Inherited {
+			own++
+			if !*s.SecurityPolicy.ForgedTransmits.Value || p.Connectee.ConnectedEntity.Value != c.vm("before-upgrade").Reference().Value {
+				t.Errorf("port %s: %+v, %+v", p.Key, s.SecurityPolicy, p.Connectee)
+			}
+		}
+		if !s.UplinkTeamingPolicy.Inherited {
+			t.Errorf("port %s has a teaming policy of its own", p.Key)
+		}
+	}
+	if own != 1 {
+		t.Errorf("%d ports of %d have a security policy of their own", own, len(ports))
+	}
+}
+
 func TestManyCardsMoveAtOnce(t *testing.T) {
 	l := start(t, Options{Scene: "standard", VMs: 12})
 	c := connect(t, l, "vcenter")
@@ -318,6 +349,9 @@ func TestManyCardsMoveAtOnce(t *testing.T) {
 }
 
 func TestThreeHundredVMs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("building 300 VMs takes seconds")
+	}
 	l := start(t, Options{VMs: 300})
 	c := connect(t, l, "vcenter")
 	if len(c.host.Vm) != 300 {
