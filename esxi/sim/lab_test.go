@@ -1,9 +1,11 @@
 package sim
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -297,4 +299,22 @@ func TestAClosedLabStaysClosed(t *testing.T) {
 		t.Errorf("its files are still there: %v", err)
 	}
 	l.Close()
+}
+
+// vcsim alone would wait for a client that is gone, polling, until the process ends.
+func TestAWaitEndsWithItsClient(t *testing.T) {
+	l := start(t, Options{})
+	c := connect(t, l, "vcenter")
+	waits := func() int {
+		buf := make([]byte, 1<<20)
+		return strings.Count(string(buf[:runtime.Stack(buf, true)]), "simulator.(*PropertyCollector).WaitForUpdatesEx(")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		_ = property.Wait(ctx, property.DefaultCollector(c.Client), c.host.Self, []string{"config.network"}, func([]types.PropertyChange) bool { return false })
+	}()
+	eventually(t, waits, 1)
+	l.vcenter.gate.reset() // as if the client had been killed
+	eventually(t, waits, 0)
 }
