@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"reflect"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -98,6 +99,7 @@ type Client struct {
 	Vim      *vim25.Client
 	endpoint *Endpoint
 	requests *atomic.Int64
+	warm     chan net.Conn // opened ahead by Warm
 }
 
 // Dial connects, proves the certificate, and logs in: two API calls.
@@ -150,7 +152,15 @@ func newClient(e *Endpoint, requests *atomic.Int64) *Client {
 	config := e.tlsConfig()
 	t := sc.DefaultTransport()
 	t.TLSClientConfig = config // for a connection through a proxy, which DialTLSContext does not see
-	t.DialTLSContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return e.handshake(ctx, config) }
+	warm := make(chan net.Conn, maxConns)
+	t.DialTLSContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		select {
+		case conn := <-warm:
+			return conn, nil
+		default:
+			return e.handshake(ctx, config)
+		}
+	}
 	t.MaxIdleConnsPerHost = maxConns
 	sc.Client.Transport = counter{t, requests}
 	sc.UserAgent = "labctl"
@@ -159,7 +169,30 @@ func newClient(e *Endpoint, requests *atomic.Int64) *Client {
 		Vim:      &vim25.Client{Client: sc, RoundTripper: &caller{sc, e}},
 		endpoint: e,
 		requests: requests,
+		warm:     warm,
 	}
+}
+
+// Warm opens up to n connections ahead, for calls that will go out side by side
+// when a round trip counts: TCP and TLS take three of them. Nothing is sent over
+// them yet, and one that cannot be opened is opened later, by who needs it.
+func (c *Client) Warm(ctx context.Context, n int) {
+	var wg sync.WaitGroup
+	config := c.endpoint.tlsConfig()
+	for range min(n, cap(c.warm)-len(c.warm)) {
+		wg.Go(func() {
+			conn, err := c.endpoint.handshake(ctx, config)
+			if err != nil {
+				return
+			}
+			select {
+			case c.warm <- conn:
+			default:
+				conn.Close()
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // Fresh returns a client of the same session over new connections: after a
@@ -176,7 +209,17 @@ func (c *Client) Fresh() *Client {
 }
 
 // Close drops the client's connections and leaves its session alone.
-func (c *Client) Close() { c.Vim.CloseIdleConnections() }
+func (c *Client) Close() {
+	c.Vim.CloseIdleConnections()
+	for {
+		select {
+		case conn := <-c.warm:
+			conn.Close()
+		default:
+			return
+		}
+	}
+}
 
 // Logout ends the session and drops the connections. Nothing depends on its
 // success: a session that nobody uses ends by itself.

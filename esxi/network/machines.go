@@ -220,6 +220,13 @@ func withBacking(device types.BaseVirtualDevice, to Attachment) types.BaseVirtua
 // look costs one request, where a filter costs three.
 var taskLooks = []time.Duration{200 * time.Millisecond, 500 * time.Millisecond}
 
+// The host is first read back after the edits have had a moment, by their
+// number: a read shows all machines, and one that comes too early is for nothing.
+const (
+	perEdit  = 10 * time.Millisecond
+	mostWait = 3 * time.Second
+)
+
 // awaitTasks waits until every task has ended and returns the host as it is
 // then: at first by reading it again together with the tasks, and where that
 // takes long through one filter for all of them, looked at no more than four

@@ -198,6 +198,11 @@ func (r *Run) Apply(ctx context.Context, s *Snapshot) (*Result, error) {
 	}
 	ctx = context.WithoutCancel(ctx)
 	r.result.Sent = true
+	// The machines' edits go out side by side the moment the change is answered,
+	// the first of them over the change's own connection.
+	if c := r.Via.Client(); c != nil {
+		c.Warm(ctx, min(maxEdits, len(r.Plan.VMs))-1)
+	}
 	watch := r.watch(ctx)
 	r.step("change", Started, "moving %s and its uplink to %s", r.Plan.Goal.Vmk, r.Plan.ToSwitch)
 	err := r.update(ctx, s, r.Plan.Forward)
@@ -340,6 +345,7 @@ func (r *Run) answer(act string, err error) {
 // the window closes.
 func (r *Run) verify(ctx context.Context, tasks []editTask) (*Snapshot, error) {
 	r.step("verify", Started, "reading the host back over a new connection")
+	sleep(ctx, min(time.Duration(len(tasks))*perEdit, mostWait))
 	s, states, err := r.Via.reread(ctx, refs(tasks))
 	if err == nil && r.Plan.After.holds(s) {
 		record(tasks, states)
