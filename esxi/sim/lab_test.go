@@ -14,6 +14,7 @@ import (
 	"github.com/vmware/govmomi/fault"
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -108,6 +109,56 @@ func TestResetRestoresEverythingAndKeepsTheKeys(t *testing.T) {
 	}
 	if len(c.host.Vm) != 3 {
 		t.Errorf("%d VMs", len(c.host.Vm))
+	}
+}
+
+func TestResetTakesBackWhatIsNotNetworking(t *testing.T) {
+	l := start(t, Options{})
+	c := connect(t, l, "vcenter")
+	ctx := t.Context()
+	if err := c.create("left-behind", dvBacking("dvportgroup-22")); err != nil {
+		t.Fatal(err)
+	}
+	task, err := c.vm("photonbox").Reconfigure(ctx, types.VirtualMachineConfigSpec{Annotation: "scribble"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := task.Wait(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Reset(); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"vcenter", "esxi"} {
+		c := connect(t, l, path)
+		if len(c.host.Vm) != 3 {
+			t.Errorf("%s: %d VMs", path, len(c.host.Vm))
+		}
+		var v mo.VirtualMachine
+		if err := c.vm("photonbox").Properties(ctx, c.vm("photonbox").Reference(), []string{"config.annotation"}, &v); err != nil {
+			t.Fatal(err)
+		}
+		if v.Config != nil && v.Config.Annotation != "" {
+			t.Errorf("%s: photonbox is still annotated %q", path, v.Config.Annotation)
+		}
+	}
+}
+
+func TestResetForgetsRollbackEvents(t *testing.T) {
+	l := start(t, Options{})
+	c := connect(t, l, "vcenter")
+	if err := c.update(toStandard(99)); !fault.Is(err, &types.NetworkDisruptedAndConfigRolledBack{}) {
+		t.Fatal(err)
+	}
+	if err := l.Reset(); err != nil {
+		t.Fatal(err)
+	}
+	c = connect(t, l, "vcenter")
+	events, err := methods.QueryEvents(t.Context(), c.Client, &types.QueryEvents{
+		This: *c.ServiceContent.EventManager, Filter: types.EventFilterSpec{EventTypeId: []string{"NetworkRollbackEvent"}},
+	})
+	if err != nil || len(events.Returnval) != 0 || l.State().RollbackEvents != 0 {
+		t.Errorf("after a reset: %+v, %v", events, err)
 	}
 }
 

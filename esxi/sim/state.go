@@ -52,6 +52,7 @@ type Management struct {
 	Reason     string `json:"reason"` // why not
 }
 
+// PnicState is a physical adapter.
 type PnicState struct {
 	Device string `json:"device"`
 	Mbps   int32  `json:"mbps"` // 0: the link is down
@@ -65,6 +66,7 @@ type SwitchPart struct {
 	Uplinks []string `json:"uplinks"` // pnics; on a distributed switch pnic=uplink port name
 }
 
+// Portgroup is a standard port group, or a distributed one.
 type Portgroup struct {
 	Name   string `json:"name"`
 	VLAN   int    `json:"vlan"`
@@ -72,6 +74,7 @@ type Portgroup struct {
 	Type   string `json:"type,omitempty"` // port binding of a distributed port group
 }
 
+// VmkernelState is a VMkernel adapter.
 type VmkernelState struct {
 	Device     string   `json:"device"`
 	IP         string   `json:"ip"`
@@ -84,6 +87,7 @@ type VmkernelState struct {
 	Services   []string `json:"services"`
 }
 
+// VMState is a VM and its cards.
 type VMState struct {
 	Name     string     `json:"name"`
 	Power    string     `json:"power"` // on or off
@@ -91,6 +95,7 @@ type VMState struct {
 	NICs     []NICState `json:"nics"`
 }
 
+// NICState is a VM's Ethernet card.
 type NICState struct {
 	Label      string `json:"label"`
 	MAC        string `json:"mac"`
@@ -109,6 +114,7 @@ type WireState struct {
 	VLAN int    `json:"vlan"` // of an access port
 }
 
+// SwitchState is a distributed switch.
 type SwitchState struct {
 	Name          string      `json:"name"`
 	UUID          string      `json:"uuid"`

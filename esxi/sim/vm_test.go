@@ -214,6 +214,16 @@ func TestANewVMIsPartOfTheWorld(t *testing.T) {
 			if !l.State().Hosts[0].VMs[3].NICs[0].Lit {
 				t.Error("it has no network")
 			}
+			task, err = vm.Suspend(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := task.Wait(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if s, err := there.vm("fresh").PowerState(ctx); err != nil || s != "suspended" {
+				t.Errorf("the other inventory shows it %s, %v", s, err)
+			}
 			task, err = vm.Reconfigure(ctx, types.VirtualMachineConfigSpec{Annotation: "hello"})
 			if err != nil {
 				t.Fatal(err)
