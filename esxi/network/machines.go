@@ -220,8 +220,9 @@ func withBacking(device types.BaseVirtualDevice, to Attachment) types.BaseVirtua
 // look costs one request, where a filter costs three.
 var taskLooks = []time.Duration{200 * time.Millisecond, 500 * time.Millisecond}
 
-// The host is first read back after the edits have had a moment, by their
-// number: a read shows all machines, and one that comes too early is for nothing.
+// The host is first read back after the edits have had a moment, by the number
+// of those that had to queue: a read shows all machines, and one that comes too
+// early is for nothing.
 const (
 	perEdit  = 10 * time.Millisecond
 	mostWait = 3 * time.Second

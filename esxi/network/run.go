@@ -345,7 +345,7 @@ func (r *Run) answer(act string, err error) {
 // the window closes.
 func (r *Run) verify(ctx context.Context, tasks []editTask) (*Snapshot, error) {
 	r.step("verify", Started, "reading the host back over a new connection")
-	sleep(ctx, min(time.Duration(len(tasks))*perEdit, mostWait))
+	sleep(ctx, min(time.Duration(max(len(tasks)-maxEdits, 0))*perEdit, mostWait))
 	s, states, err := r.Via.reread(ctx, refs(tasks))
 	if err == nil && r.Plan.After.holds(s) {
 		record(tasks, states)
