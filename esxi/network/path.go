@@ -108,7 +108,7 @@ func (p *Path) reread(ctx context.Context, tasks []types.ManagedObjectReference)
 	if err == nil {
 		var s *Snapshot
 		var states []TaskState
-		s, states, err = read(ctx, h, readOptions{Tasks: tasks, AllDVS: p.allDVS})
+		s, states, err = read(ctx, h, readOptions{Brief: true, Tasks: tasks, AllDVS: p.allDVS})
 		if err == nil && s.State != string(types.HostSystemConnectionStateConnected) {
 			return nil, nil, &awayError{Via: p.Via, State: s.State}
 		}

@@ -181,6 +181,7 @@ type IPStorage struct {
 
 // readOptions widen a read.
 type readOptions struct {
+	Brief  bool // where things are plugged in, without what only a plan asks for
 	AllDVS bool // every DVS of the inventory, not only those the host is a member of
 	Tasks  []types.ManagedObjectReference
 }
@@ -268,21 +269,26 @@ func (s *Snapshot) readOverrides(ctx context.Context, c *vim25.Client) error {
 		if err != nil {
 			return fmt.Errorf("read the ports of %s: %w", d.Name, err)
 		}
-		for _, port := range res.Returnval {
-			g := d.group(port.PortgroupKey)
-			if g == nil || port.ProxyHost != nil && *port.ProxyHost != s.Ref {
-				continue // another host's
-			}
-			what := overrides(port.Config.Setting)
-			if len(what) > 0 {
-				g.Odd = append(g.Odd, fmt.Sprintf("port %s of %s has its own %s", port.Key, g.Name, strings.Join(what, ", ")))
-			}
-			if slices.Contains(what, ownVLAN) {
-				g.OddVLAN = append(g.OddVLAN, port.Key)
-			}
-		}
+		d.readPorts(res.Returnval, s.Ref)
 	}
 	return nil
+}
+
+// readPorts notes what single ports of a host do not inherit.
+func (d *DistributedSwitch) readPorts(ports []types.DistributedVirtualPort, host types.ManagedObjectReference) {
+	for _, port := range ports {
+		g := d.group(port.PortgroupKey)
+		if g == nil || port.ProxyHost != nil && *port.ProxyHost != host {
+			continue // another switch's, another host's
+		}
+		what := overrides(port.Config.Setting)
+		if len(what) > 0 {
+			g.Odd = append(g.Odd, fmt.Sprintf("port %s of %s has its own %s", port.Key, g.Name, strings.Join(what, ", ")))
+		}
+		if slices.Contains(what, ownVLAN) {
+			g.OddVLAN = append(g.OddVLAN, port.Key)
+		}
+	}
 }
 
 // uses reports whether an adapter of the host is plugged into a port group.
@@ -300,36 +306,45 @@ func readSpec(host, root types.ManagedObjectReference, vcenter bool, o readOptio
 	follow := func(kind, path string, next ...types.BaseSelectionSpec) types.BaseSelectionSpec {
 		return &types.TraversalSpec{Type: kind, Path: path, SelectSet: next}
 	}
-	props := func(kind string, paths ...string) types.PropertySpec {
-		return types.PropertySpec{Type: kind, PathSet: paths}
+	spec := types.PropertyFilterSpec{ObjectSet: []types.ObjectSpec{{Obj: host}}}
+	// One specification per type: what a server makes of two is not documented.
+	want := func(kind string, paths ...string) {
+		for i := range spec.PropSet {
+			if p := &spec.PropSet[i]; p.Type == kind {
+				p.PathSet = append(p.PathSet, paths...)
+				return
+			}
+		}
+		spec.PropSet = append(spec.PropSet, types.PropertySpec{Type: kind, PathSet: paths})
 	}
-	tasks := follow("ManagedEntity", "recentTask")
-	toDVS := follow("DistributedVirtualPortgroup", "config.distributedVirtualSwitch", tasks)
-	spec := types.PropertyFilterSpec{
-		PropSet: []types.PropertySpec{
-			props("HostSystem", "name", "parent", "runtime.connectionState", "config.network", "config.virtualNicManagerInfo",
-				"config.storageDevice.hostBusAdapter", "config.product.version", "summary.managementServerIp", "configManager.networkSystem"),
-			props("VirtualMachine", "name", "config.hardware.device", "config.template", "config.vAppConfig", "runtime.powerState",
-				"guest.ipAddress", "guest.hostName", "guest.net", "snapshot"),
-			props("Datastore", "name", "info"),
-			props("Task", "info"),
-		},
-		ObjectSet: []types.ObjectSpec{{Obj: host, SelectSet: []types.BaseSelectionSpec{
-			follow("HostSystem", "vm", tasks), follow("HostSystem", "datastore"), tasks,
-		}}},
+	walk := func(more ...types.BaseSelectionSpec) {
+		spec.ObjectSet[0].SelectSet = append(spec.ObjectSet[0].SelectSet, more...)
 	}
-	at := &spec.ObjectSet[0]
+	want("HostSystem", "name", "runtime.connectionState", "config.network", "config.virtualNicManagerInfo", "configManager.networkSystem")
+	want("VirtualMachine", "name", "config.hardware.device", "config.template", "runtime.powerState")
+	want("DistributedVirtualPortgroup", "name", "key", "config.type", "config.defaultPortConfig")
+	want("Task", "info")
+	var tasks []types.BaseSelectionSpec
+	if !o.Brief {
+		tasks = append(tasks, follow("ManagedEntity", "recentTask"))
+		walk(tasks...)
+		walk(follow("HostSystem", "datastore"))
+		want("Datastore", "name", "info")
+		want("HostSystem", "parent", "config.storageDevice.hostBusAdapter", "config.product.version", "summary.managementServerIp")
+		want("VirtualMachine", "config.vAppConfig", "guest.ipAddress", "guest.hostName", "guest.net", "snapshot")
+	}
+	walk(follow("HostSystem", "vm", tasks...))
 	if !vcenter {
-		at.SelectSet = append(at.SelectSet, follow("HostSystem", "network"))
-		spec.PropSet = append(spec.PropSet,
-			props("DistributedVirtualPortgroup", "name", "key", "config.type", "config.defaultPortConfig"))
+		walk(follow("HostSystem", "network"))
 	} else {
-		at.SelectSet = append(at.SelectSet, follow("HostSystem", "network", toDVS), follow("HostSystem", "parent"))
-		spec.PropSet = append(spec.PropSet,
-			props("DistributedVirtualPortgroup", "name", "key", "config.type", "config.defaultPortConfig",
-				"config.policy", "config.uplink", "config.distributedVirtualSwitch"),
-			props("DistributedVirtualSwitch", "name", "uuid", "config"),
-			props("ClusterComputeResource", "configurationEx"))
+		walk(follow("HostSystem", "network", follow("DistributedVirtualPortgroup", "config.distributedVirtualSwitch", tasks...)))
+		want("DistributedVirtualPortgroup", "config.policy", "config.uplink", "config.distributedVirtualSwitch")
+		want("DistributedVirtualSwitch", "name", "uuid")
+		if !o.Brief {
+			walk(follow("HostSystem", "parent"))
+			want("DistributedVirtualSwitch", "config")
+			want("ClusterComputeResource", "configurationEx")
+		}
 		if o.AllDVS {
 			again := &types.SelectionSpec{Name: "folder"}
 			spec.ObjectSet = append(spec.ObjectSet, types.ObjectSpec{Obj: root, Skip: types.NewBool(true), SelectSet: []types.BaseSelectionSpec{
