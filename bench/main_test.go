@@ -17,7 +17,7 @@ func good() report {
 		Requests: requests{VMs: 3, Ratio: 11.8, Labctl: []labctlCount{{What: "to standard", Counted: 11, Claimed: 11}}},
 		Wall:     times{RTTMs: 20, Ratio: 12},
 		Outage:   []outage{{VMs: 8, HostOpMs: 700, LimitMs: 740, Labctl: spread{MedianMs: 730}, Wired: spread{MedianMs: 735}}},
-		Growth:   []growth{{VMs: 3, Requests: 11, Rest: 8}, {VMs: 300, Requests: 308, Rest: 8}},
+		Growth:   []growth{{VMs: 3, Requests: 11, Rest: 8, Fixed: 8}, {VMs: 300, Requests: 310, Rest: 10, Looks: 2, Fixed: 8}},
 		Start:    start{Ratio: 1.2},
 		Memory:   memory{PeakMB: 27},
 	}
@@ -42,8 +42,9 @@ func TestJudge(t *testing.T) {
 		{"wall time", func(r *report) { r.Wall.Ratio = 9.9 }, "wall time", false},
 		{"outage", func(r *report) { r.Outage[0].Labctl.MedianMs = 741 }, "outage of the last", false},
 		{"outage on the wire", func(r *report) { r.Outage[0].Wired.MedianMs = 741 }, "over a wire", false},
-		{"growth", func(r *report) { r.Growth[1].Rest = 9 }, "growth", true},
-		{"fewer also is no constant", func(r *report) { r.Growth[1].Rest = 7 }, "growth", true},
+		{"growth", func(r *report) { r.Growth[1].Fixed = 9 }, "growth", true},
+		{"fewer also is no constant", func(r *report) { r.Growth[1].Fixed = 7 }, "growth", true},
+		{"looks", func(r *report) { r.Growth[1].Rest = 11 }, "most requests beyond", false},
 		{"a size that fails", func(r *report) { r.Growth[1] = growth{VMs: 300, Failed: "no"} }, "did not succeed", true},
 		{"start", func(r *report) { r.Start.Ratio = 1.6 }, "start of", false},
 		{"memory", func(r *report) { r.Memory.PeakMB = 40 }, "memory", true},
@@ -102,6 +103,21 @@ func TestMedian(t *testing.T) {
 	} {
 		if got := median(c.in); got != c.want[0] {
 			t.Errorf("median of %v is %v, want %v", c.in, got, c.want[0])
+		}
+	}
+}
+
+func TestLooks(t *testing.T) {
+	for calls, want := range map[string]int{
+		"": 0,
+		"Login RetrievePropertiesEx RetrievePropertiesEx UpdateNetworkConfig ReconfigVM_Task ReconfigVM_Task RetrievePropertiesEx Logout":      0,
+		"Login RetrievePropertiesEx UpdateNetworkConfig ReconfigVM_Task RetrievePropertiesEx RetrievePropertiesEx RetrievePropertiesEx Logout": 2,
+		"Login ReconfigVM_Task RetrievePropertiesEx CreateFilter WaitForUpdatesEx WaitForUpdatesEx RetrievePropertiesEx Logout":                4,
+		"Login ReconfigVM_Task RetrievePropertiesEx ContinueRetrievePropertiesEx Logout":                                                       0,
+		"Login RetrievePropertiesEx ReconfigVM_Task Logout":                                                                                    0,
+	} {
+		if got := looks(strings.Fields(calls)); got != want {
+			t.Errorf("%s: %d looks, want %d", calls, got, want)
 		}
 	}
 }
