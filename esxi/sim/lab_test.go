@@ -175,8 +175,8 @@ func TestAResetEndsWhatIsUnderWay(t *testing.T) {
 	if err := <-lost; err == nil {
 		t.Error("a change that a reset swept away succeeded")
 	}
-	if got, want := picture(l), "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt connected"; got != want {
-		t.Errorf("%s, want %s", got, want)
+	if got, want := picture(l), "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt connected"; got != want || l.State().RollbackEvents != 0 {
+		t.Errorf("%s, %d rollbacks, want %s", got, l.State().RollbackEvents, want)
 	}
 	c = connect(t, l, "vcenter")
 	if err := c.update(toStandard(20)); err != nil {
@@ -212,6 +212,27 @@ func TestAWaitForUpdatesSeesTheChange(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Error("the watcher was not told")
 	}
+}
+
+// A read sees the world before a change or after it, never half of it: it waits while one is being shown.
+func TestAReadWaitsForAChangeToBeComplete(t *testing.T) {
+	l := start(t, Options{})
+	c := connect(t, l, "vcenter")
+	s := l.site.Load()
+	s.mu.Lock()
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		c2 := *c
+		c2.read()
+	}()
+	select {
+	case <-read:
+		t.Error("a read was answered in the middle of a change")
+	case <-time.After(100 * time.Millisecond):
+	}
+	s.mu.Unlock()
+	<-read
 }
 
 func TestManyClientsAtOnce(t *testing.T) {

@@ -32,8 +32,8 @@ func (in *inventory) publish(w *world) {
 		}
 	}
 	for _, v := range w.vms {
-		if changed := v != was.vm(v.id); changed || switched || hosted {
-			in.publishVM(w, v, changed)
+		if v != was.vm(v.id) {
+			in.publishVM(w, v)
 		}
 	}
 	if switched || hosted || moved {
@@ -464,9 +464,8 @@ func (h *host) services() []types.VirtualNicManagerNetConfig {
 	return all
 }
 
-// publishVM shows a VM's cards and networks, name and power state. A VM that has not changed itself is written only if
-// the networks it is on have become other objects.
-func (in *inventory) publishVM(w *world, v *vm, changed bool) {
+// publishVM shows a VM's cards and networks, name and power state.
+func (in *inventory) publishVM(w *world, v *vm) {
 	ref, ok := in.refs[v.id]
 	if !ok {
 		return
@@ -496,9 +495,6 @@ func (in *inventory) publishVM(w *world, v *vm, changed bool) {
 				g.IpAddress = []string{v.guestIP}
 			}
 			guest = append(guest, g)
-		}
-		if !changed && slices.Equal(nets, obj.Network) {
-			return
 		}
 		power := types.VirtualMachinePowerStatePoweredOff
 		if v.on {

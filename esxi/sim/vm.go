@@ -283,7 +283,7 @@ func (a *api) follow(ref types.ManagedObjectReference) error {
 		return err
 	}
 	s.commit(w)
-	peer.publishVM(peer.shown, v, true)
+	peer.publishVM(peer.shown, v)
 	return nil
 }
 

@@ -118,13 +118,13 @@ func TestCardsMoveInBothInventories(t *testing.T) {
 	if nic.Lit || nic.Portgroup != "Lab" || nic.SwitchKind != "distributed" {
 		t.Errorf("%+v: it has left the switch with the uplink", nic)
 	}
-	eventually(t, func() bool { return l.State().Hosts[0].VMs[0].NICs[0].DarkMs > 0 }, true)
+	eventually(t, func() bool { return l.State().Hosts[0].VMs[0].NICs[0].DarkMs > 20 }, true)
 
 	if err := direct.rewire("photonbox", standardBacking("Lab")); err != nil {
 		t.Fatalf("back, in a direct session: %v", err)
 	}
-	if !l.State().Hosts[0].VMs[0].NICs[0].Lit {
-		t.Error("the VM is back and dark")
+	if n := l.State().Hosts[0].VMs[0].NICs[0]; !n.Lit || n.DarkMs <= 20 {
+		t.Errorf("the VM is back: %+v", n)
 	}
 	if err := direct.rewire("photonbox", dvBacking("dvportgroup-22")); !fault.Is(err, &types.NotSupported{}) {
 		t.Errorf("static binding in a direct session: %v", err)
@@ -141,6 +141,9 @@ func TestAnUnknownLabelIsRefused(t *testing.T) {
 		}
 		if err := c.create("stray", standardBacking("Nowhere")); !fault.Is(err, &types.InvalidDeviceBacking{}) {
 			t.Errorf("%s: creating a VM: %v", path, err)
+		}
+		if _, err := c.finder().VirtualMachine(t.Context(), "stray"); err == nil {
+			t.Errorf("%s: the refused VM is there", path)
 		}
 		c.card("photonbox") // it still answers
 	}
