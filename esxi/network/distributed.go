@@ -170,7 +170,7 @@ func (p *planner) distributedGroup(plugged, label, name string, sw *StandardSwit
 // plug it in by itself.
 func (p *planner) missingGroup(key, plugged, name string, from *PortGroup, old Attachment, d *DistributedSwitch) *mapping {
 	if !p.Goal.CreatePortGroups {
-		p.refuse("no-portgroup", "%s has no port group %s for %s: create it with %s, or let --create-portgroups do it, or say --map '%s=NAME'", d.Name, name, old.Group, vlanText(from.VLAN), old.Group)
+		p.refuse("no-portgroup", "%s has no port group %s: create it with %s, or let --create-portgroups do it, or say --map '%s=%s'", d.Name, name, vlanText(from.VLAN), old.Group, d.likely(from.VLAN))
 		return nil
 	}
 	if !p.s.VCenter {
@@ -201,6 +201,20 @@ func (p *planner) missingGroup(key, plugged, name string, from *PortGroup, old A
 		policy: Policy{Security: from.Policy.Security, Shaping: from.Policy.Shaping, Teaming: teaming{Active: slots}}}
 	p.used[key] = m
 	return m
+}
+
+// likely names the one port group of the same VLAN, where there is just one.
+func (d *DistributedSwitch) likely(vlan int) string {
+	var names []string
+	for _, g := range d.PortGroups {
+		if !g.Uplink && !g.VLAN.PVLAN && g.VLAN.ID == vlan {
+			names = append(names, g.Name)
+		}
+	}
+	if len(names) == 1 {
+		return names[0]
+	}
+	return "NAME"
 }
 
 // slots assigns each uplink a free uplink port that every port group in use
