@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/labctl/labctl/esxi/network"
+)
+
+type netCleanupResult struct {
+	Version int                `json:"version"`
+	Host    string             `json:"host"`
+	Items   []network.Leftover `json:"items"`
+	Removed []string           `json:"removed"`
+	Left    []string           `json:"left"`
+}
+
+func (a *app) netCleanupCommand() *cobra.Command {
+	var via string
+	c := &cobra.Command{
+		Use: "cleanup [HOST]", Short: "Remove what a move left in place on purpose",
+		Long: `Cleanup lists switches without an uplink, their port groups, and the membership
+of a distributed switch that the host no longer uses, and whether each is safe
+to remove: safe is what nothing is plugged into, a powered-off machine included.
+It removes the safe ones after a question, or with --yes. After that rollback is
+no longer possible; apply in the other direction is.
+
+While a move is unfinished it refuses.`,
+		Example: "  labctl net cleanup nuc01", Args: argsBetween(0, 1, "one host"), ValidArgsFunction: a.completeHosts,
+		RunE: func(cmd *cobra.Command, args []string) error { return a.netCleanup(cmd.Context(), first(args), via) },
+	}
+	a.viaFlag(c, &via)
+	return c
+}
+
+func (a *app) netCleanup(ctx context.Context, name, via string) error {
+	t, err := a.target(name)
+	if err != nil {
+		return err
+	}
+	chosen, other, err := t.paths(via)
+	if err != nil {
+		return err
+	}
+	defer closePaths(ctx, chosen, other)
+	if err := t.name(ctx, chosen); err != nil {
+		return err
+	}
+	unlock, err := a.lock("host-"+t.Name, "net cleanup")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := a.noOpenJournal(t.Name); err != nil {
+		return err
+	}
+	h, err := chosen.Host(ctx)
+	if err != nil {
+		return err
+	}
+	s, err := network.Read(ctx, h)
+	if err != nil {
+		return err
+	}
+	if s.State != "connected" {
+		return exitWith(exitUnsafe, fmt.Errorf("vCenter shows %s as %s: what it tells about its network is old", t.Name, s.State))
+	}
+	vmk := firstOf(t.Host.Network.VMK, "vmk0")
+	r := &netCleanupResult{Version: 1, Host: t.Name, Items: network.Leftovers(s, vmk), Removed: []string{}, Left: []string{}}
+	safe := 0
+	for _, l := range r.Items {
+		if l.Safe {
+			safe++
+		}
+	}
+	list := func(p *page) {
+		tab := table{header: []string{"LEFT OVER", "SAFE", "BECAUSE"}}
+		for _, l := range r.Items {
+			if l.Safe {
+				tab.row(plain, l.What, "yes", l.Reason)
+			} else {
+				tab.row(yellow, l.What, "no", l.Reason)
+			}
+		}
+		tab.write(p)
+	}
+	if len(r.Items) == 0 {
+		a.say("%s has nothing left over", t.Name)
+		return a.result(r, func(*page) {})
+	}
+	if safe == 0 {
+		return a.result(r, list)
+	}
+	if !a.yes {
+		if !a.interactive() {
+			if err := a.result(r, list); err != nil {
+				return err
+			}
+			a.hint("labctl net cleanup %s --yes removes what is safe", t.Name)
+			return nil
+		}
+		pg := &page{colour: a.colour(a.stderr)}
+		list(pg)
+		a.stderrLines("", pg.String())
+		if ok, err := a.confirm(ctx, fmt.Sprintf("remove the %d that are safe?", safe)); err != nil || !ok {
+			return err
+		}
+	}
+	j, err := a.latestJournal(t.Name)
+	if err != nil {
+		return err
+	}
+	if j != nil {
+		defer j.Close()
+		var names []string
+		for _, l := range r.Items {
+			if l.Safe {
+				names = append(names, l.What)
+			}
+		}
+		if err := j.Cleaned(names); err != nil {
+			return err
+		}
+	}
+	run := &network.Run{Via: chosen, Plan: &network.Plan{Host: t.Name}, Timeout: a.set.Timeout, On: a.runView(t.Name)}
+	r.Removed, r.Left, err = run.Remove(ctx, s, r.Items)
+	if err != nil {
+		return exitWith(exitChanged, err)
+	}
+	if err := a.result(r, func(p *page) {
+		for _, what := range r.Removed {
+			p.printf("removed %s\n", what)
+		}
+		for _, what := range r.Left {
+			p.printf("%s\n", p.paint(red, "left "+what))
+		}
+	}); err != nil {
+		return err
+	}
+	if len(r.Left) > 0 {
+		return exitWith(exitChanged, fmt.Errorf("%s: %d of %d could not be removed", t.Name, len(r.Left), safe))
+	}
+	return nil
+}
