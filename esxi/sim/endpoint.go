@@ -140,6 +140,7 @@ func (cur *served) process(life *life, answer *answer, r *http.Request, body []b
 		cur.handler.ServeHTTP(answer, r)
 	case "WaitForUpdatesEx", "WaitForUpdates":
 		done := make(chan struct{})
+		again := r.Clone(r.Context()) // now, since serving writes to the request
 		go func() {
 			defer close(done)
 			cur.handler.ServeHTTP(answer, r)
@@ -150,22 +151,22 @@ func (cur *served) process(life *life, answer *answer, r *http.Request, body []b
 		case <-r.Context().Done():
 		case <-life.ctx.Done():
 		}
-		cancelWait(cur.handler, r, body)
+		cancelWait(cur.handler, again, body)
 		<-done
 	default:
 		cur.handler.ServeHTTP(answer, r)
 	}
 }
 
-// cancelWait ends a wait whose client has gone; vcsim would wait on, for ever if no time-out was given.
-func cancelWait(h http.Handler, r *http.Request, body []byte) {
+// cancelWait ends a wait whose client has gone; vcsim would wait on, for ever if no time-out was given. req is a copy of
+// the request that waits, whose cookie names the session.
+func cancelWait(h http.Handler, req *http.Request, body []byte) {
 	const tag = `<CancelWaitForUpdates xmlns="urn:vim25">%s</CancelWaitForUpdates>`
 	_, rest, ok := bytes.Cut(body, []byte("<_this"))
 	this, _, ok2 := bytes.Cut(rest, []byte("</_this>"))
 	if !ok || !ok2 {
 		return
 	}
-	req := r.Clone(r.Context())
 	env := `<Envelope xmlns="http://schemas.xmlsoap.org/soap/envelope/"><Body>` +
 		fmt.Sprintf(tag, "<_this"+string(this)+"</_this>") + `</Body></Envelope>`
 	req.Body = io.NopCloser(strings.NewReader(env))
