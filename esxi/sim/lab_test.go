@@ -209,7 +209,7 @@ func TestAWaitForUpdatesSeesTheChange(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Error("the watcher was not told")
 	}
 }

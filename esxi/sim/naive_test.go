@@ -111,7 +111,7 @@ func TestNaiveWaysStrandOrRollBack(t *testing.T) {
 // eventually waits for a value that a timer brings about.
 func eventually[T comparable](t *testing.T, get func() T, want T) {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		got := get()
 		if got == want {
@@ -267,7 +267,7 @@ func TestServicesFollowTheWorld(t *testing.T) {
 	l := start(t, Options{})
 	c := connect(t, l, "vcenter")
 	this := *c.host.ConfigManager.VirtualNicManager
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if _, err := methods.SelectVnicForNicType(ctx, c.Client, &types.SelectVnicForNicType{This: this, NicType: "vmotion", Device: "vmk0"}); err != nil {
 		t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vmware/govmomi/fault"
@@ -51,7 +50,7 @@ func (c *client) vm(name string) *object.VirtualMachine {
 
 // rewire moves a VM's first card.
 func (c *client) rewire(name string, to types.BaseVirtualDeviceBackingInfo) error {
-	ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	v := c.vm(name)
 	devices, err := v.Device(ctx)
@@ -151,7 +150,7 @@ func TestAnUnknownLabelIsRefused(t *testing.T) {
 
 // create makes a VM with one card.
 func (c *client) create(name string, backing types.BaseVirtualDeviceBackingInfo) error {
-	ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	f := c.finder()
 	dc, err := f.DefaultDatacenter(ctx)

@@ -19,6 +19,9 @@ import (
 // quick are timers short enough for tests and long enough to be seen.
 var quick = Options{RollbackAfter: 150 * time.Millisecond, ReconnectAfter: 50 * time.Millisecond, LostAfter: 50 * time.Millisecond}
 
+// patience bounds what should take milliseconds, on a machine that may be busy with other things.
+const patience = 30 * time.Second
+
 func start(t *testing.T, opt Options) *Lab {
 	t.Helper()
 	if opt.RollbackAfter == 0 {
@@ -48,7 +51,7 @@ func dial(t *testing.T, e Endpoint) (*vim25.Client, error) {
 	}
 	sc := soap.NewClient(u, false)
 	sc.SetThumbprint(u.Host, e.Thumbprint)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	c, err := vim25.NewClient(ctx, sc)
 	if err != nil {
@@ -76,7 +79,7 @@ func connect(t *testing.T, l *Lab, path string) *client {
 // read fetches the first host.
 func (c *client) read() {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	finder := property.DefaultCollector(c.Client)
 	root := c.ServiceContent.RootFolder
@@ -121,7 +124,7 @@ func (c *client) network() *object.HostNetworkSystem {
 
 // update makes the one call, bounded as a careful client would.
 func (c *client) update(config types.HostNetworkConfig) error {
-	ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	_, err := c.network().UpdateNetworkConfig(ctx, config, string(types.HostConfigChangeModeModify))
 	return err
