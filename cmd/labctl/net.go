@@ -185,6 +185,27 @@ func (t *target) name(ctx context.Context, p *network.Path) error {
 	return err
 }
 
+// reach opens the way to a host for one command, under a lock where the command
+// has a name to hold it by. done logs out and lets go.
+func (a *app) reach(ctx context.Context, t *target, via, command string) (chosen, other *network.Path, done func(), err error) {
+	chosen, other, err = t.paths(via)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if err := t.name(ctx, chosen); err != nil {
+		closePaths(ctx, chosen)
+		return nil, nil, nil, err
+	}
+	unlock := func() {}
+	if command != "" {
+		if unlock, err = a.lock("host-"+t.Name, command); err != nil {
+			closePaths(ctx, chosen)
+			return nil, nil, nil, err
+		}
+	}
+	return chosen, other, func() { closePaths(ctx, chosen, other); unlock() }, nil
+}
+
 func closePaths(ctx context.Context, paths ...*network.Path) {
 	for _, p := range paths {
 		if p != nil {

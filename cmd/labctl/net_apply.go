@@ -120,19 +120,11 @@ func (a *app) netApplyHost(ctx context.Context, name string, f *netFlags) error 
 // netRun is one host's apply: lock, read, plan, ask, act. saved is the plan
 // that was looked at before, or nil.
 func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal, saved *network.Plan) error {
-	chosen, other, err := t.paths(via)
+	chosen, other, done, err := a.reach(ctx, t, via, "net apply")
 	if err != nil {
 		return err
 	}
-	defer closePaths(ctx, chosen, other)
-	if err := t.name(ctx, chosen); err != nil {
-		return err
-	}
-	unlock, err := a.lock("host-"+t.Name, "net apply")
-	if err != nil {
-		return err
-	}
-	defer unlock()
+	defer done()
 	if err := a.noOpenJournal(t.Name); err != nil {
 		return err
 	}

@@ -40,19 +40,11 @@ func (a *app) netCleanup(ctx context.Context, name, via string) error {
 	if err != nil {
 		return err
 	}
-	chosen, other, err := t.paths(via)
+	chosen, _, done, err := a.reach(ctx, t, via, "net cleanup")
 	if err != nil {
 		return err
 	}
-	defer closePaths(ctx, chosen, other)
-	if err := t.name(ctx, chosen); err != nil {
-		return err
-	}
-	unlock, err := a.lock("host-"+t.Name, "net cleanup")
-	if err != nil {
-		return err
-	}
-	defer unlock()
+	defer done()
 	if err := a.noOpenJournal(t.Name); err != nil {
 		return err
 	}

@@ -166,14 +166,11 @@ func (a *app) journalTarget(ctx context.Context, name, file string) (*target, *n
 			return nil, nil, err
 		}
 		if t.Name == "" {
-			path, _, err := t.paths("")
+			_, _, done, err := a.reach(ctx, t, "", "")
 			if err != nil {
 				return nil, nil, err
 			}
-			defer closePaths(ctx, path)
-			if err := t.name(ctx, path); err != nil {
-				return nil, nil, err
-			}
+			defer done()
 		}
 		j, err := a.latestJournal(t.Name)
 		return t, j, err
@@ -262,14 +259,11 @@ func (a *app) netStatus(ctx context.Context, name, via string) error {
 	if err != nil {
 		return err
 	}
-	chosen, other, err := t.paths(via)
+	chosen, other, done, err := a.reach(ctx, t, via, "")
 	if err != nil {
 		return err
 	}
-	defer closePaths(ctx, chosen, other)
-	if err := t.name(ctx, chosen); err != nil {
-		return err
-	}
+	defer done()
 	j, err := a.latestJournal(t.Name)
 	if err != nil {
 		return err
