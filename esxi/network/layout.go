@@ -147,7 +147,11 @@ func (l Layout) mismatches(s *Snapshot) (out []string) {
 		}
 		got := v.state(s)
 		if !want.At.same(got.At) {
-			differ(want.Device, "port group", want.At, got.At)
+			line := fmt.Sprintf("%s: port group is %s, not %s", want.Device, got.At, want.At)
+			if got.At.String() == want.At.String() {
+				line += fmt.Sprintf(" (%s, not %s)", got.At.GroupKey, want.At.GroupKey)
+			}
+			out = append(out, line)
 			continue
 		}
 		differ(want.Device, "VLAN", want.At.VLAN, got.At.VLAN)
