@@ -417,7 +417,7 @@ func TestPolicyIsSentInFull(t *testing.T) {
 		w.pnic("vmnic2", 1000)
 		w.plugUplink("vmnic2", "4")
 		g := w.group("Lab")
-		g.order([]string{"Uplink 4", "Uplink 3"}, []string{"Uplink 1"})
+		g.order([]string{"Uplink 4", "Uplink 3", "Uplink 1"}, []string{"Uplink 2"})
 		g.setting.SecurityPolicy = &types.DVSSecurityPolicy{AllowPromiscuous: boolPolicy(true), MacChanges: boolPolicy(false), ForgedTransmits: boolPolicy(true)}
 		tp := g.setting.UplinkTeamingPolicy
 		tp.Policy, tp.NotifySwitches, tp.RollingOrder, tp.FailureCriteria = textPolicy("failover_explicit"), boolPolicy(false), boolPolicy(true), &types.DVSFailureCriteria{CheckBeacon: boolPolicy(true)}
@@ -429,7 +429,7 @@ func TestPolicyIsSentInFull(t *testing.T) {
 	}
 	want := Policy{
 		Security: security{Promiscuous: true, Forged: true},
-		Teaming:  teaming{Mode: "failover_explicit", Reverse: true, Rolling: true, Beacon: true, Active: []string{"vmnic2"}, Standby: []string{"vmnic0"}},
+		Teaming:  teaming{Mode: "failover_explicit", Reverse: true, Rolling: true, Beacon: true, Active: []string{"vmnic2", "vmnic0"}, Standby: []string{"vmnic1"}},
 		Shaping:  &Shaping{100, 200, 300},
 	}
 	for _, g := range p.Forward.Portgroup {
@@ -768,20 +768,23 @@ func TestFingerprint(t *testing.T) {
 		}
 	}
 	for name, change := range map[string]func(*world, *Goal){
-		"goal: direction":   func(_ *world, g *Goal) { g.To = Distributed },
-		"goal: port group":  func(_ *world, g *Goal) { g.PortGroup = "x" },
-		"goal: switch":      func(_ *world, g *Goal) { g.Switch = "vSwitch5" },
-		"goal: map":         func(_ *world, g *Goal) { g.Map = map[string]string{"Lab": "x"} },
-		"goal: create":      func(_ *world, g *Goal) { g.CreatePortGroups = true },
-		"goal: VCSA":        func(_ *world, g *Goal) { g.VCSAOnHost = true },
-		"link":              func(w *world, _ *Goal) { w.net.Pnic[0].LinkSpeed = nil },
-		"a new NIC":         func(w *world, _ *Goal) { w.pnic("vmnic1", 1000) },
-		"an uplink more":    func(w *world, _ *Goal) { w.pnic("vmnic1", 1000); w.plugUplink("vmnic1", "2") },
-		"uplink slot":       func(w *world, _ *Goal) { w.proxy(0).UplinkPort[0].Key, w.proxy(0).UplinkPort[1].Key = "2", "1" },
-		"MTU of the DVS":    func(w *world, _ *Goal) { w.proxy(0).Mtu = 9000 },
-		"a new switch":      func(w *world, _ *Goal) { w.addSwitch("vSwitch9") },
-		"a new port group":  func(w *world, _ *Goal) { w.addSwitch("vSwitch9"); w.addPortGroup("vSwitch9", "x", 0) },
-		"VLAN":              func(w *world, _ *Goal) { w.group("Lab").setting.Vlan = trunk(1, 2) },
+		"goal: direction":  func(_ *world, g *Goal) { g.To = Distributed },
+		"goal: port group": func(_ *world, g *Goal) { g.PortGroup = "x" },
+		"goal: switch":     func(_ *world, g *Goal) { g.Switch = "vSwitch5" },
+		"goal: map":        func(_ *world, g *Goal) { g.Map = map[string]string{"Lab": "x"} },
+		"goal: create":     func(_ *world, g *Goal) { g.CreatePortGroups = true },
+		"goal: VCSA":       func(_ *world, g *Goal) { g.VCSAOnHost = true },
+		"link":             func(w *world, _ *Goal) { w.net.Pnic[0].LinkSpeed = nil },
+		"a new NIC":        func(w *world, _ *Goal) { w.pnic("vmnic1", 1000) },
+		"an uplink more":   func(w *world, _ *Goal) { w.pnic("vmnic1", 1000); w.plugUplink("vmnic1", "2") },
+		"uplink slot":      func(w *world, _ *Goal) { w.proxy(0).UplinkPort[0].Key, w.proxy(0).UplinkPort[1].Key = "2", "1" },
+		"MTU of the DVS":   func(w *world, _ *Goal) { w.proxy(0).Mtu = 9000 },
+		"a new switch":     func(w *world, _ *Goal) { w.addSwitch("vSwitch9") },
+		"a new port group": func(w *world, _ *Goal) { w.addSwitch("vSwitch9"); w.addPortGroup("vSwitch9", "x", 0) },
+		"VLAN":             func(w *world, _ *Goal) { w.group("Lab").setting.Vlan = trunk(1, 2) },
+		"VLAN of an empty port group": func(w *world, _ *Goal) {
+			w.group("Storage").setting.Vlan = &types.VmwareDistributedVirtualSwitchVlanIdSpec{VlanId: 41}
+		},
 		"port group's name": func(w *world, _ *Goal) { w.group("Lab").name = "Lab2" },
 		"port group's key":  func(w *world, _ *Goal) { w.group("Lab").key = "dvportgroup-99" },
 		"binding":           func(w *world, _ *Goal) { w.group("Lab").ephemeral = true },

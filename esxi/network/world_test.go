@@ -516,6 +516,9 @@ func (w *world) ordered(name string) error {
 		if p == nil || p.NicTeaming == nil {
 			continue
 		}
+		if p.NicTeaming.Policy == byLoad {
+			return fmt.Errorf("%s balances by load, which only a DVS can", what)
+		}
 		if o := p.NicTeaming.NicOrder; o != nil {
 			for _, nic := range slices.Concat(o.ActiveNic, o.StandbyNic) {
 				if !slices.Contains(nics, nic) {
