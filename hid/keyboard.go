@@ -1,0 +1,369 @@
+package hid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+)
+
+// Paces that hosts were seen to follow: slower than their polling, faster than a
+// patient typist.
+const (
+	DefaultHold = 30 * time.Millisecond
+	DefaultGap  = 50 * time.Millisecond
+	DefaultLead = 10 * time.Millisecond
+)
+
+// DefaultDeadline is how long a host may take to fetch one report. Busy hosts
+// poll every 10 ms or slower; one that takes a second is not polling.
+const DefaultDeadline = time.Second
+
+// Pace says how long to pause. The zero Pace pauses nowhere; delivery alone then
+// sets the speed.
+type Pace struct {
+	Hold time.Duration // a key stays down
+	Gap  time.Duration // between the release of a key and the next one
+	Lead time.Duration // a modifier is down before its key, and after it
+}
+
+// State says where a report is that was not delivered.
+type State int
+
+const (
+	// Refused reports never reached the gadget's endpoint; the key did not land.
+	Refused State = iota + 1
+	// Pending reports wait on the endpoint. The host may fetch them at any later
+	// time, or has just done so. Such a key must never be sent again.
+	Pending
+)
+
+func (s State) String() string {
+	switch s {
+	case Refused:
+		return "refused"
+	case Pending:
+		return "pending"
+	}
+	return fmt.Sprintf("State(%d)", int(s))
+}
+
+// Reasons in a DeliveryError.
+var (
+	// ErrNoHost: no host has configured the gadget, or it has gone away.
+	ErrNoHost = errors.New("no host is connected")
+	// ErrNotTaken: the host did not fetch the report before the deadline.
+	ErrNotTaken = errors.New("the host did not take the report in time")
+	// ErrBusy: a report sent before, perhaps by somebody else, was still waiting
+	// at the deadline, or the bus was suspended.
+	ErrBusy = errors.New("the keyboard was not ready for a report in time")
+)
+
+// DeliveryError is a report that was not delivered. It does not say which: that
+// may be a key of a password.
+type DeliveryError struct {
+	State   State
+	Flushed bool // Pending only: it was withdrawn and will not land any more
+	Err     error
+}
+
+func (e *DeliveryError) Error() string {
+	s := "sending a report: " + e.State.String()
+	if e.Flushed {
+		s += ", now withdrawn"
+	}
+	return s + ": " + e.Err.Error()
+}
+
+// Unwrap returns the reason.
+func (e *DeliveryError) Unwrap() error { return e.Err }
+
+// Options of a Keyboard. The zero value works.
+type Options struct {
+	// Deadline for the host to fetch each report; 0 means DefaultDeadline.
+	Deadline time.Duration
+	// Flush withdraws a report that the host did not fetch, by unbinding the
+	// gadget: to the host the keyboard is then unplugged, which releases its keys
+	// too. Without it a pending report stays where it is.
+	Flush func(context.Context) error
+}
+
+// device is a keyboard gadget's character device, or something like it, opened
+// so that nothing blocks but wait.
+type device interface {
+	// write queues one report: errAgain if another is queued, ErrNoHost if no
+	// host has configured the gadget.
+	write(r Report) error
+	// read returns the last byte of one output report, errAgain if there is none.
+	read() (byte, error)
+	// wait returns whether a report can be queued, or read, before the time is up.
+	wait(what direction, limit time.Duration) (bool, error)
+	close() error
+}
+
+type direction int
+
+const (
+	writable direction = iota
+	readable
+)
+
+var (
+	errAgain = errors.New("not now")
+	errShort = errors.New("the gadget took only a part of the report")
+)
+
+// Keyboard types on a host. Its methods may be called from several goroutines
+// and take turns; a text that must not be torn apart is one call of Type.
+type Keyboard struct {
+	dev  device
+	opts Options
+
+	mu     sync.Mutex
+	down   bool  // the host may see a key down
+	lost   error // a report is pending: nothing may follow it
+	closed bool
+	lights LEDs
+	known  bool // lights came from the host
+}
+
+// Open opens the character device of a keyboard gadget, such as /dev/hidg0. The
+// gadget need not be bound yet. Whether the kernel answers as documented here is
+// for a test on a real kernel to show; nothing on this side of the device can.
+func Open(path string, o Options) (*Keyboard, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening keyboard: %w", err)
+	}
+	if info.Mode()&os.ModeCharDevice == 0 {
+		// A plain file takes every report and delivers none.
+		return nil, fmt.Errorf("opening keyboard: %s is no character device", path)
+	}
+	dev, err := openDevice(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening keyboard: %w", err)
+	}
+	return newKeyboard(dev, o), nil
+}
+
+func newKeyboard(dev device, o Options) *Keyboard {
+	if o.Deadline <= 0 {
+		o.Deadline = DefaultDeadline
+	}
+	return &Keyboard{dev: dev, opts: o}
+}
+
+// Send hands one report to the host and returns nil once the host has fetched
+// it. Writing to the device only puts the report on the endpoint; that room for
+// the next one appears is the proof of the fetch. (A gadget whose link breaks
+// down in the very moment of a fetch can look the same. dummy_hcd takes the first
+// report of a burst before its host asks.)
+//
+// Any other outcome is a *DeliveryError, within Deadline for each of the two
+// steps, plus what Flush takes. ctx is heard until the report is queued. From
+// then on Send waits for the answer, because a report that has left cannot be
+// called back and the caller has to know. After a pending report every further
+// Send is refused.
+func (k *Keyboard) Send(ctx context.Context, r Report) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.send(ctx, r)
+}
+
+func (k *Keyboard) send(ctx context.Context, r Report) error {
+	refused := func(err error) error { return &DeliveryError{State: Refused, Err: err} }
+	if k.closed {
+		return refused(os.ErrClosed)
+	}
+	if k.lost != nil {
+		return refused(fmt.Errorf("an earlier report is not settled: %w", k.lost))
+	}
+	if err := ctx.Err(); err != nil {
+		return refused(err)
+	}
+	err := k.dev.write(r)
+	if errors.Is(err, errAgain) {
+		err = k.writeLater(ctx, r)
+	}
+	switch {
+	case errors.Is(err, errShort):
+		// It is on its way, and no report the host understands.
+		k.down = true
+		return k.pend(ctx, err)
+	case err != nil:
+		return refused(err)
+	}
+	if r != (Report{}) {
+		k.down = true
+	}
+	ready, err := k.dev.wait(writable, k.opts.Deadline)
+	switch {
+	case err != nil:
+		return k.pend(ctx, err)
+	case !ready:
+		return k.pend(ctx, ErrNotTaken)
+	}
+	if r == (Report{}) {
+		k.down = false
+	}
+	return nil
+}
+
+// writeLater tries until the deadline. A suspended bus refuses reports while it
+// says that there is room, so each try is a write, and a pause of its own keeps
+// it from spinning.
+func (k *Keyboard) writeLater(ctx context.Context, r Report) error {
+	const pause, slice = time.Millisecond, 20 * time.Millisecond
+	for deadline := time.Now().Add(k.opts.Deadline); ; {
+		left := time.Until(deadline)
+		if left <= 0 {
+			return ErrBusy
+		}
+		ready, err := k.dev.wait(writable, min(slice, left))
+		if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := k.dev.write(r); !errors.Is(err, errAgain) {
+			return err
+		}
+		if ready {
+			time.Sleep(pause)
+		}
+	}
+}
+
+// pend settles a report that the host has not fetched.
+func (k *Keyboard) pend(ctx context.Context, why error) error {
+	e := &DeliveryError{State: Pending, Err: why}
+	k.lost = why
+	if k.opts.Flush != nil {
+		// Also when ctx has ended: that is when a key left behind is worst.
+		if err := k.opts.Flush(context.WithoutCancel(ctx)); err != nil {
+			e.Err = fmt.Errorf("%w; withdrawing it: %w", why, err)
+		} else {
+			e.Flushed = true
+			k.down = false
+		}
+	}
+	return e
+}
+
+// WaitReady returns once a host has configured the keyboard and no report waits.
+// It sends nothing. The error wraps ErrNoHost.
+func (k *Keyboard) WaitReady(ctx context.Context, limit time.Duration) error {
+	const slice = 20 * time.Millisecond // a device need not wake us when its host comes
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return fmt.Errorf("waiting for a host: %w", os.ErrClosed)
+	}
+	for deadline := time.Now().Add(limit); ; {
+		ready, err := k.dev.wait(writable, max(0, min(slice, time.Until(deadline))))
+		switch {
+		case err != nil:
+			return fmt.Errorf("waiting for a host: %w", err)
+		case ready:
+			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("waiting for a host: %w", ctx.Err())
+		case time.Until(deadline) <= 0:
+			return fmt.Errorf("waiting for a host: after %s, %w", limit, ErrNoHost)
+		}
+	}
+}
+
+// Type taps chords at the given pace. It returns how many reports the host has
+// fetched; on an error, an end of ctx or a panic it releases all keys before it
+// returns, as far as the host still listens.
+func (k *Keyboard) Type(ctx context.Context, chords []Chord, p Pace) (n int, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	defer func() {
+		if releaseErr := k.release(ctx); releaseErr != nil {
+			err = errors.Join(err, releaseErr)
+		}
+	}()
+	reports := Reports(chords)
+	for i, r := range reports {
+		if err := k.send(ctx, r); err != nil {
+			return n, fmt.Errorf("typing report %d of %d: %w", i+1, len(reports), err)
+		}
+		n++
+		pause := p.Lead
+		switch {
+		case len(r.Keys()) > 0:
+			pause = p.Hold
+		case r == (Report{}):
+			pause = p.Gap
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return n, fmt.Errorf("typing, after report %d of %d: %w", i+1, len(reports), err)
+		}
+	}
+	return n, nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil // Send looks at ctx
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Release lets go of every key. It does nothing where none is down.
+func (k *Keyboard) Release(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.release(ctx)
+}
+
+// release works after the end of ctx too, and after a pending report: if that
+// has left in the meantime, the release may follow it.
+func (k *Keyboard) release(ctx context.Context) error {
+	if !k.down || k.closed {
+		return nil
+	}
+	lost := k.lost
+	k.lost = nil
+	err := k.send(context.WithoutCancel(ctx), Report{})
+	if lost != nil {
+		k.lost = lost
+	}
+	if errors.Is(err, ErrNoHost) {
+		// A host lets go of the keys of a keyboard that has gone.
+		k.down = false
+		return nil
+	}
+	if err != nil && k.down {
+		return fmt.Errorf("releasing keys, one may still be down on the host: %w", err)
+	}
+	return nil
+}
+
+// Close releases every key and closes the device. (The kernel releases nothing
+// by itself when a device is closed.)
+func (k *Keyboard) Close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return nil
+	}
+	err := k.release(context.Background())
+	k.closed = true
+	if closeErr := k.dev.close(); closeErr != nil {
+		err = errors.Join(err, fmt.Errorf("closing keyboard: %w", closeErr))
+	}
+	return err
+}
