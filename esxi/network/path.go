@@ -29,6 +29,7 @@ type Path struct {
 	Name string // of the host in the inventory, once Host has found it
 
 	client  *esxi.Client
+	next    *esxi.Client // of the same session, for the next re-read; see open
 	host    types.ManagedObjectReference
 	earlier int  // requests of sessions that were given up
 	allDVS  bool // re-reads show switches that the host is not a member of
@@ -75,6 +76,15 @@ func (p *Path) Close(ctx context.Context) {
 	_ = p.client.Logout(ctx)
 }
 
+// open opens the connection of the next re-read ahead. What matters is that it
+// is new since the change; the time to open it need not be spent when the read
+// is due.
+func (p *Path) open(ctx context.Context) {
+	next := p.client.Fresh()
+	next.Warm(ctx, 1)
+	p.next = next
+}
+
 // confirm is reread for when there is doubt. A vCenter believes for a minute or
 // more that a host it has lost is connected, and shows what it remembers; made
 // to ask the host anew it cannot.
@@ -101,8 +111,12 @@ func (p *Path) reread(ctx context.Context, tasks []types.ManagedObjectReference)
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	if p.client != nil {
+		next := p.next
+		if next == nil {
+			next = p.client.Fresh()
+		}
 		p.client.Close()
-		p.client = p.client.Fresh()
+		p.client, p.next = next, nil
 	}
 	h, err := p.Host(ctx)
 	if err == nil {

@@ -200,16 +200,21 @@ func (r *Run) Apply(ctx context.Context, s *Snapshot) (*Result, error) {
 	r.result.Sent = true
 	// The machines' edits go out side by side the moment the change is answered,
 	// the first of them over the change's own connection.
+	var ready sync.WaitGroup
 	if c := r.Via.Client(); c != nil {
-		c.Warm(ctx, min(maxEdits, len(r.Plan.VMs))-1)
+		ready.Go(func() { c.Warm(ctx, min(maxEdits, len(r.Plan.VMs))-1) })
 	}
 	watch := r.watch(ctx)
+	ready.Wait()
 	r.step("change", Started, "moving %s and its uplink to %s", r.Plan.Goal.Vmk, r.Plan.ToSwitch)
 	err := r.update(ctx, s, r.Plan.Forward)
 	r.answer("change", err)
 	if err == nil {
 		r.step("change", Done, "the host took the change")
-		s, err = r.verify(ctx, r.editVMs(ctx, s, forward))
+		ready.Go(func() { r.Via.open(ctx) })
+		tasks := r.editVMs(ctx, s, forward)
+		ready.Wait()
+		s, err = r.verify(ctx, tasks)
 	} else {
 		r.step("change", Failed, "%s", plainError(err))
 		s, err = r.afterDoubt(ctx, err)
