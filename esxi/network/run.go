@@ -35,7 +35,8 @@ const (
 
 const (
 	rereadEvery   = 500 * time.Millisecond
-	settleFor     = 2 * time.Second // a host is believed to be untouched when two reads this far apart say so
+	settleFor     = 2 * time.Second  // a host is believed to be untouched when two reads this far apart say so
+	revertFor     = 40 * time.Second // a host reverts a change that vCenter does not commit; some 30 s by field reports
 	heartbeat     = 10 * time.Second
 	maxEdits      = 8 // virtual machines edited at the same time
 	retryWithin   = 3 * time.Second
@@ -384,21 +385,22 @@ func (r *Run) settleAt(ctx context.Context, lost bool, aim *Layout) (*Snapshot, 
 	var (
 		s     *Snapshot
 		err   error
-		since time.Time
+		since time.Time // when it began to look as it does
+		there bool      // at what the change aims at
 	)
 	deadline := time.Now().Add(r.awayLimit())
-	stable := min(settleFor, r.awayLimit()/3)
+	through := r.Via.Via == "vcenter"
 	r.during("the host to answer on any path", func() {
 		for {
 			s, err = r.believe(ctx, deadline)
 			switch {
 			case err != nil:
 				since = time.Time{}
-			case !lost || aim.holds(s):
+			case !lost || aim.holds(s) && (!through || s.VCenter):
 				return
-			case since.IsZero():
-				since = time.Now()
-			case time.Since(since) >= stable:
+			case since.IsZero() || there != aim.holds(s):
+				since, there = time.Now(), aim.holds(s)
+			case time.Since(since) >= r.stable(there):
 				return
 			}
 			if left := time.Until(deadline); left <= 0 {
@@ -416,6 +418,17 @@ func (r *Run) settleAt(ctx context.Context, lost bool, aim *Layout) (*Snapshot, 
 		return s, nil
 	}
 	return nil, err
+}
+
+// stable is how long a host must look the same after an answer was lost. Where
+// it looks untouched, the change may still be on its way. Where it has changed,
+// but the vCenter that changed it cannot see it, the host is about to take the
+// change back.
+func (r *Run) stable(changed bool) time.Duration {
+	if changed {
+		return min(revertFor, r.awayLimit()*3/4)
+	}
+	return min(settleFor, r.awayLimit()/3)
 }
 
 // believe reads every path at the same time. The host's own word counts more
