@@ -21,7 +21,7 @@ import (
 func startLab(t *testing.T, scene string) map[string]*Endpoint {
 	t.Helper()
 	dir := t.TempDir()
-	program, config := filepath.Join(dir, "labsim"), filepath.Join(dir, "labctl.yaml")
+	program, config := filepath.Join(dir, "lab"), filepath.Join(dir, "labctl.yaml")
 	build := exec.Command("go", "build", "-o", program, "../cmd/labsim")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {

@@ -352,6 +352,7 @@ func readSpec(host, root types.ManagedObjectReference, vcenter bool, o readOptio
 					again,
 					follow("Datacenter", "networkFolder", again),
 					follow("DistributedVirtualSwitch", "portgroup"),
+					follow("DistributedVirtualSwitch", "recentTask"),
 				}},
 			}})
 		}

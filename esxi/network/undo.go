@@ -46,6 +46,7 @@ func (r *Run) prepare(ctx context.Context) (*Snapshot, error) {
 		return nil, err
 	}
 	r.result.Sent = true
+	ctx = context.WithoutCancel(ctx) // a task that has begun is waited for: only then can it be undone
 	r.step("prepare", Started, "preparing %s", todo.DVS)
 	err = r.prepareDVS(ctx, s, d, todo)
 	r.answer("prepare", err)
@@ -180,8 +181,27 @@ func (r *Run) wait(ctx context.Context, task types.ManagedObjectReference) error
 	return err
 }
 
+// quiet waits until no task is running that could still join the host to a DVS
+// or create a port group: the answer that named it may have been lost.
+func (r *Run) quiet(ctx context.Context) {
+	deadline := time.Now().Add(r.awayLimit())
+	r.during("tasks of vCenter to end", func() {
+		for {
+			h, err := r.Via.Host(ctx)
+			if err != nil {
+				return // what can be read, settle reads
+			}
+			s, _, err := read(ctx, h, readOptions{AllDVS: true})
+			if err != nil || len(s.RunningTasks) == 0 || time.Now().After(deadline) || !sleep(ctx, rereadEvery) {
+				return
+			}
+		}
+	})
+}
+
 // undoAfterFailure undoes a preparation whose change was never sent.
 func (r *Run) undoAfterFailure(ctx context.Context) (*Result, error) {
+	r.quiet(ctx)
 	s, err := r.settle(ctx, false)
 	if err != nil {
 		return r.end(Unknown, err)
