@@ -796,7 +796,7 @@ func TestRollbackSparesWhatIsNew(t *testing.T) {
 	l := startLab(t, "nuc")
 	before := l.look().signature()
 	r, _ := l.apply("vcenter", goals["standard"])
-	ns := types.ManagedObjectReference{}
+	var ns types.ManagedObjectReference
 	if h, err := r.Via.Host(t.Context()); err != nil {
 		t.Fatal(err)
 	} else if s, err := Read(t.Context(), h); err != nil {
