@@ -881,7 +881,7 @@ func TestFailuresOfTheChange(t *testing.T) {
 			r, s, _ := l.run("vcenter", goals["standard"])
 			l.arm(tc.faults...)
 			res, err := r.Apply(t.Context(), s)
-			if err != nil || res.Outcome != tc.outcome || res.RolledBy != tc.by || !strings.Contains(res.Cause, tc.cause) {
+			if err != nil || res.Outcome != tc.outcome || res.RolledBy != tc.by || !strings.Contains(res.Cause, tc.cause) || res.Outcome == Applied && res.Cause != "" {
 				t.Fatalf("%v, %+v", err, res)
 			}
 			l.disarm()
