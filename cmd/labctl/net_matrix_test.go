@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -214,7 +215,11 @@ func TestNetKilledAtEveryCall(t *testing.T) {
 			for k := 1; k <= calls; k++ {
 				for _, when := range []string{"before", "after"} {
 					for _, verb := range []string{"resume", "rollback"} {
-						if err := killAt(l, r, k, when, verb, before, after); err != nil {
+						err := killAt(l, r, k, when, verb, before, after)
+						if errors.Is(err, errEnded) && k > surely {
+							continue
+						}
+						if err != nil {
 							t.Fatalf("killed %s call %d, then %s: %v", when, k, verb, err)
 						}
 					}
@@ -242,6 +247,14 @@ func killAt(l *lab, r route, k int, when, verb, before, after string) error {
 	return nil
 }
 
+// errEnded says that a run was over before the call that it was to be killed at.
+// A look after an edit that had not ended may come or not, so the last calls of
+// one run need not be there in the next.
+var errEnded = errors.New("labctl ended before")
+
+// surely is how many calls every run makes, to standard or back, on any path.
+const surely = 10
+
 // killed runs labctl until the hold has a request, kills it there with SIGKILL,
 // and lets go of the request: it is carried out or not, as with a real host,
 // and only then does a person come back.
@@ -257,7 +270,7 @@ func (l *lab) killed(args []string, hold string) error {
 	for deadline := time.Now().Add(20 * time.Second); l.look().Held == 0; {
 		select {
 		case <-done:
-			return fmt.Errorf("labctl ended before %s", hold)
+			return fmt.Errorf("%w: %s", errEnded, hold)
 		case <-time.After(2 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
