@@ -623,3 +623,54 @@ func TestFresh(t *testing.T) {
 		t.Error("Fresh of Fresh forgot what it talks to")
 	}
 }
+
+// Warm opens connections and sends nothing over them; calls that go out side by
+// side find them, and no pin is spared.
+func TestWarm(t *testing.T) {
+	cert := validCert(t)
+	s := newServer(t, cert)
+	e, _ := s.endpoint(t)
+	e.Thumbprint = SHA256Fingerprint(cert.Leaf)
+	c, err := Dial(t.Context(), e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.Warm(t.Context(), -1)
+	c.Warm(t.Context(), 2)
+	eventually(t, "two more are open", func() bool { return s.conns.Load() == 3 })
+	if n := s.calls.Load(); n != 2 || c.Requests() != 2 {
+		t.Errorf("%d requests, %d counted", n, c.Requests())
+	}
+	// Three calls that wait for each other need three connections: there are.
+	var together sync.WaitGroup
+	together.Add(3)
+	s.hook = func(http.ResponseWriter, string) bool { together.Done(); together.Wait(); return false }
+	var calls sync.WaitGroup
+	for range 3 {
+		calls.Go(func() {
+			if _, err := methods.GetCurrentTime(t.Context(), c.Vim); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	calls.Wait()
+	if n := s.conns.Load(); n != 3 {
+		t.Errorf("%d connections are open", n)
+	}
+	s.hook = nil
+
+	other := validCert(t)
+	s.cert.Store(&other)
+	f := c.Fresh()
+	f.Warm(t.Context(), 4)
+	if _, err := methods.GetCurrentTime(t.Context(), f.Vim); !errors.As(err, new(*PinError)) {
+		t.Errorf("got %v, want a PinError", err)
+	}
+	s.cert.Store(&cert)
+	f.Warm(t.Context(), 100)
+	eventually(t, "as many as are kept are open", func() bool { return s.conns.Load() == 3+maxConns })
+	f.Close()
+	c.Close()
+	eventually(t, "all are closed", func() bool { return s.conns.Load() == 0 })
+}
