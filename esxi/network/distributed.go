@@ -2,6 +2,7 @@ package network
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -262,6 +263,39 @@ func (p *planner) slots(d *DistributedSwitch, uplinks []string) []types.Distribu
 	return members
 }
 
+// lostOrder lists the port groups whose uplinks share the work in another way
+// on the DVS: there the order is that of the switch's uplink ports, and which of
+// them carries which NIC is known only now.
+func (p *planner) lostOrder(sw *StandardSwitch) {
+	nics := func(slots []string) (out []string) {
+		for _, slot := range slots {
+			for _, u := range p.After.Uplinks {
+				if u.Slot == slot {
+					out = append(out, u.Device)
+				}
+			}
+		}
+		return out
+	}
+	for _, key := range slices.Sorted(maps.Keys(p.used)) {
+		m := p.used[key]
+		if m == nil {
+			continue
+		}
+		here := sw.group(m.from.Group).Policy
+		there := here
+		there.Teaming.Active, there.Teaming.Standby = nics(m.policy.Teaming.Active), nics(m.policy.Teaming.Standby)
+		if here.Teaming.Mode != byOrder { // then the order among equals means nothing
+			for _, list := range []*[]string{&here.Teaming.Active, &here.Teaming.Standby, &there.Teaming.Active, &there.Teaming.Standby} {
+				*list = sorted(*list)
+			}
+		}
+		for _, w := range here.differences(there) {
+			p.lose("%s: %s, as %s has it", m.from.Group, w, m.to.Group)
+		}
+	}
+}
+
 // distributedChange writes the one call that moves everything, and its inverse.
 // The standard port groups stay: that keeps the inverse trivial, and cleanup
 // removes them once the move has proved itself.
@@ -269,6 +303,7 @@ func (p *planner) distributedChange(sw *StandardSwitch, d *DistributedSwitch, mo
 	s := p.s
 	edit := string(types.HostConfigChangeOperationEdit)
 	members := p.slots(d, sw.Uplinks)
+	p.lostOrder(sw)
 	for i, u := range sw.Uplinks {
 		before := s.uplinkState(u)
 		p.Before.Uplinks = append(p.Before.Uplinks, before)

@@ -498,6 +498,11 @@ func (p *planner) finish() {
 			p.Before.NICs, p.After.NICs = append(p.Before.NICs, before), append(p.After.NICs, after)
 		}
 	}
+	if !s.VCenter && p.To == Standard && s.ManagedBy != "" {
+		// vCenter learns of it afterwards (DvsHostWentOutOfSyncEvent), and its way
+		// to mend that is to write its own picture to the host.
+		p.warn("vCenter will show the host as out of sync with %s until labctl net cleanup has ended its membership: do not rectify it there, that takes the uplink back", p.FromSwitch)
+	}
 	switch {
 	case !s.VCenter && p.Goal.VCSAOnHost && !p.hostCanUndo(s):
 		p.Undo = "by hand: vCenter runs here, and the host alone cannot plug adapters back into a port group with static binding; make the management port group ephemeral first, and labctl net rollback will do"

@@ -385,6 +385,29 @@ func TestLost(t *testing.T) {
 			"Lab: load balancing loadbalance_srcid → loadbalance_loadbased, as Lab has it", "Lab: notify switches true → false, as Lab has it",
 			"Lab: no failback false → true, as Lab has it", "Lab: shaping off → 1/2 bit/s, burst 3 bytes, as Lab has it",
 		}},
+		{scene{"to DVS, one uplink that stands by", standard, func(w *world) {
+			same(w)
+			for _, name := range []string{"DVS-Mgmt", "Lab", "VM Network"} {
+				w.group(name).order([]string{"Uplink 1"}, []string{"Uplink 2"})
+			}
+			w.group("Lab").order([]string{"Uplink 2"}, []string{"Uplink 1"})
+		}, nil}, []string{"Lab: active uplinks vmnic0 → none, as Lab has it", "Lab: standby uplinks none → vmnic0, as Lab has it"}},
+		{scene{"to DVS, two uplinks", standard, func(w *world) {
+			same(w)
+			w.pnic("vmnic1", 1000)
+			v := w.vswitch("vSwitch0")
+			v.Spec.Bridge.(*types.HostVirtualSwitchBondBridge).NicDevice = []string{"vmnic0", "vmnic1"}
+			v.Spec.Policy.NicTeaming.NicOrder.ActiveNic = []string{"vmnic1", "vmnic0"} // in any order, as long as it means nothing
+			teaming := func(mode string, active, standby []string) types.HostNetworkPolicy {
+				return types.HostNetworkPolicy{NicTeaming: &types.HostNicTeamingPolicy{Policy: mode, NicOrder: &types.HostNicOrderPolicy{ActiveNic: active, StandbyNic: standby}}}
+			}
+			w.portGroup("Lab").Policy = teaming(bySourcePort, []string{"vmnic0"}, []string{"vmnic1"})
+			w.portGroup("VM Network").Policy = teaming(byOrder, []string{"vmnic1", "vmnic0"}, nil)
+			w.group("VM Network").setting.UplinkTeamingPolicy.Policy = textPolicy(byOrder)
+		}, nil}, []string{
+			"Lab: active uplinks vmnic0 → vmnic0, vmnic1, as Lab has it", "Lab: standby uplinks vmnic1 → none, as Lab has it",
+			"VM Network: active uplinks vmnic1, vmnic0 → vmnic0, vmnic1, as VM Network has it",
+		}},
 		{scene{"to DVS, a narrower trunk", standard, func(w *world) { same(w); w.portGroup("Lab").VlanId = 4095; w.group("Lab").setting.Vlan = trunk(10, 19) }, nil},
 			[]string{"Lab lets all VLANs through; on DVS0 only trunk 10-19"}},
 		{scene{"to DVS, jumbo frames", standard, func(w *world) { same(w); w.vswitch("vSwitch0").Spec.Mtu = 9000 }, nil},
@@ -667,6 +690,7 @@ func TestWarnings(t *testing.T) {
 		{scene{"all uplinks move", nuc, func(w *world) { w.pnic("vmnic1", 1000); w.plugUplink("vmnic1", "2") }, nil}, "all uplinks of DVS0 move: vmnic0, vmnic1"},
 		{scene{"one link of two is down", nuc, func(w *world) { w.pnic("vmnic1", 0); w.plugUplink("vmnic1", "2") }, nil}, "vmnic1 has no link"},
 		{scene{"features unseen", nuc, direct, nil}, "only vCenter shows"},
+		{scene{"vCenter out of sync", nuc, func(w *world) { direct(w); w.managed = "192.168.20.2" }, nil}, "out of sync with DVS0"},
 		{scene{"machines that follow later", standard, func(w *world) { direct(w); w.group("Lab").ephemeral = false }, func(g *Goal) { g.VCenter = []string{"vcsa"} }}, "follow through vCenter"},
 	} {
 		if _, p := tc.plan(t); p.Refused() || !slices.ContainsFunc(p.Warnings, func(w string) bool { return strings.Contains(w, tc.want) }) {

@@ -43,6 +43,7 @@ type Shaping struct {
 // The load balancing modes of vim25; the last exists on a DVS only.
 const (
 	bySourcePort = "loadbalance_srcid"
+	byOrder      = "failover_explicit"
 	byLoad       = "loadbalance_loadbased"
 )
 
