@@ -223,3 +223,68 @@ func drawAdapters(t *rapid.T, w *world, groups []string, onto func(int) string) 
 	}
 	slices.SortFunc(w.net.Vnic, func(a, b types.HostVirtualNic) int { return int(a.Device[3]) - int(b.Device[3]) })
 }
+
+// A rollback may come long after the move. NICs that the move was not about stay
+// where they are by then.
+func TestInverseSparesOtherNICs(t *testing.T) {
+	bridge := func(w *world, nics ...string) {
+		v := w.vswitch("vSwitch0")
+		v.Spec.Bridge = &types.HostVirtualSwitchBondBridge{NicDevice: nics}
+		v.Spec.Policy.NicTeaming.NicOrder = &types.HostNicOrderPolicy{ActiveNic: nics}
+	}
+	for _, tc := range []struct {
+		name        string
+		host        func() *world
+		before      func(*world)
+		since       func(*world)
+		vswitch, on []string // NICs of vSwitch0, NIC=port of the DVS
+	}{
+		{"to standard, nothing since", nuc, nil, func(*world) {}, nil, []string{"vmnic0=1"}},
+		{"to standard, one more on the switch", nuc, nil, func(w *world) { w.pnic("vmnic1", 1000); bridge(w, "vmnic0", "vmnic1") }, []string{"vmnic1"}, []string{"vmnic0=1"}},
+		{"to standard, one more on the DVS", nuc, nil, func(w *world) { w.pnic("vmnic1", 1000); w.plugUplink("vmnic1", "3") }, nil, []string{"vmnic1=3", "vmnic0=1"}},
+		{"to standard, one less on the switch", nuc, func(w *world) { w.pnic("vmnic1", 1000); w.addSwitch("vSwitch0", "vmnic1") }, func(w *world) { bridge(w, "vmnic0") }, nil, []string{"vmnic0=1"}},
+		{"to standard, the other one still there", nuc, func(w *world) { w.pnic("vmnic1", 1000); w.addSwitch("vSwitch0", "vmnic1") }, func(*world) {}, []string{"vmnic1"}, []string{"vmnic0=1"}},
+		{"to DVS, nothing since", standard, nil, func(*world) {}, []string{"vmnic0"}, nil},
+		{"to DVS, one more on the switch", standard, nil, func(w *world) { w.pnic("vmnic1", 1000); bridge(w, "vmnic1") }, []string{"vmnic0", "vmnic1"}, nil},
+		{"to DVS, one more on the DVS", standard, nil, func(w *world) { w.pnic("vmnic1", 1000); w.plugUplink("vmnic1", "3") }, []string{"vmnic0"}, []string{"vmnic1=3"}},
+		{"to DVS, one less on the DVS", standard, func(w *world) { w.pnic("vmnic1", 1000); w.plugUplink("vmnic1", "3") }, func(w *world) {
+			b := w.proxy(0).Spec.Backing.(*types.DistributedVirtualSwitchHostMemberPnicBacking)
+			b.PnicSpec = b.PnicSpec[1:]
+		}, []string{"vmnic0"}, nil},
+	} {
+		w := tc.host()
+		g := toStandard()
+		if w.vswitch("vSwitch0") != nil {
+			g = toDistributed()
+		}
+		if tc.before != nil {
+			tc.before(w)
+		}
+		p := NewPlan(w.snapshot(t), g)
+		if p.Refused() {
+			t.Errorf("%s: %v", tc.name, p.Refusals)
+			continue
+		}
+		if err := w.apply(p.Forward.HostNetworkConfig); err != nil {
+			t.Fatalf("%s: %v", tc.name, err)
+		}
+		tc.since(w)
+		if err := w.apply(p.inverseFor(w.snapshot(t)).HostNetworkConfig); err != nil {
+			t.Errorf("%s: a host refuses the inverse: %v", tc.name, err)
+			continue
+		}
+		s := w.snapshot(t)
+		var on []string
+		for _, m := range s.Distributed[0].Members {
+			on = append(on, m.PnicDevice+"="+m.UplinkPortKey)
+		}
+		if !slices.Equal(s.standard("vSwitch0").Uplinks, tc.vswitch) || !slices.Equal(on, tc.on) || !p.Before.holds(s) {
+			t.Errorf("%s: vSwitch0 has %q, DVS0 %q; want %q, %q", tc.name, s.standard("vSwitch0").Uplinks, on, tc.vswitch, tc.on)
+		}
+		if p2 := s.standard("vSwitch0"); len(tc.vswitch) > 0 {
+			if got := hostPolicy(nil, p2.Spec.Policy, nil).Teaming; len(got.Active)+len(got.Standby) != len(tc.vswitch) {
+				t.Errorf("%s: of %q it uses %q and %q", tc.name, tc.vswitch, got.Active, got.Standby)
+			}
+		}
+	}
+}

@@ -185,6 +185,7 @@ func TestMadeAndInUse(t *testing.T) {
 		},
 			[]string{"port group Lab of vSwitch0: [late]", "standard switch vSwitch0: [late]"}},
 		{"a port group that is not ours", func(w *world) { w.addSwitch("vSwitch0"); w.addPortGroup("vSwitch0", "mine", 0) }, []string{"standard switch vSwitch0: [port group mine]"}},
+		{"a NIC that came later", func(w *world) { w.pnic("vmnic1", 1000); w.addSwitch("vSwitch0", "vmnic1") }, []string{"standard switch vSwitch0: [vmnic1]"}},
 		{"a namesake on another switch", func(w *world) { w.addSwitch("vSwitch7"); w.addPortGroup("vSwitch7", "Lab", 30) }, nil},
 	} {
 		w := nuc()

@@ -308,16 +308,96 @@ func (p *Plan) hostCanUndo(s *Snapshot) bool {
 	return !slices.ContainsFunc(p.Before.Vmkernels, func(v VmkernelState) bool { return s.static(v.At) })
 }
 
-// inverseFor leaves out of the inverse what the host does not have.
+// inverseFor leaves out of the inverse what the host does not have, and keeps
+// physical NICs where they are that the move was not about: a switch's list of
+// NICs is always sent whole, and a rollback may come long after the move.
 func (p *Plan) inverseFor(s *Snapshot) Config {
 	c := p.Inverse
+	ours := p.moves
 	c.Vswitch = slices.DeleteFunc(slices.Clone(c.Vswitch), func(v types.HostVirtualSwitchConfig) bool { return s.standard(v.Name) == nil })
+	for i, v := range c.Vswitch {
+		var others []string
+		for _, nic := range s.standard(v.Name).Uplinks {
+			if !ours(nic) {
+				others = append(others, nic)
+			}
+		}
+		c.Vswitch[i].Spec = withOthers(v.Spec, ours, others)
+	}
+	c.ProxySwitch = slices.Clone(c.ProxySwitch)
+	for i, v := range c.ProxySwitch {
+		d := s.dvs(v.Uuid)
+		planned, ok := v.Spec.Backing.(*types.DistributedVirtualSwitchHostMemberPnicBacking)
+		if d == nil || !ok {
+			continue
+		}
+		isOurs := func(m types.DistributedVirtualSwitchHostMemberPnicSpec) bool { return ours(m.PnicDevice) }
+		members := slices.DeleteFunc(slices.Clone(d.Members), isOurs)
+		for _, m := range planned.PnicSpec {
+			if isOurs(m) {
+				members = append(members, m)
+			}
+		}
+		c.ProxySwitch[i] = proxyEdit(v.Uuid, members)
+	}
 	c.Portgroup = slices.DeleteFunc(slices.Clone(c.Portgroup), func(g types.HostPortGroupConfig) bool {
 		sw, _ := s.portGroup(g.Spec.Name)
 		return sw == nil || sw.Name != g.Spec.VswitchName
 	})
 	c.Vnic = slices.DeleteFunc(slices.Clone(c.Vnic), func(v types.HostVirtualNicConfig) bool { return s.vmkernel(v.Device) == nil })
 	return c
+}
+
+// moves reports whether a physical NIC is one of those that the plan moves.
+func (p *Plan) moves(nic string) bool {
+	return slices.ContainsFunc(p.Before.Uplinks, func(u UplinkState) bool { return u.Device == nic })
+}
+
+// withOthers returns a standard switch's specification with other NICs in place
+// of those in it that are not ours.
+func withOthers(spec *types.HostVirtualSwitchSpec, ours func(string) bool, others []string) *types.HostVirtualSwitchSpec {
+	var planned, nics []string
+	bond, _ := spec.Bridge.(*types.HostVirtualSwitchBondBridge)
+	if bond != nil {
+		planned = bond.NicDevice
+	}
+	for _, nic := range planned {
+		if ours(nic) || slices.Contains(others, nic) {
+			nics = append(nics, nic)
+		}
+	}
+	gone := func(nic string) bool { return !slices.Contains(nics, nic) }
+	var fresh []string
+	for _, nic := range others {
+		if gone(nic) {
+			fresh = append(fresh, nic)
+		}
+	}
+	if len(fresh) == 0 && len(nics) == len(planned) {
+		return spec
+	}
+	out := *spec
+	nics = append(nics, fresh...)
+	out.Bridge = nil
+	if len(nics) > 0 {
+		bridge := types.HostVirtualSwitchBondBridge{Beacon: defaultBeacon()}
+		if bond != nil {
+			bridge = *bond
+		}
+		bridge.NicDevice = nics
+		out.Bridge = &bridge
+	}
+	if spec.Policy != nil && spec.Policy.NicTeaming != nil {
+		policy, teaming, order := *spec.Policy, *spec.Policy.NicTeaming, types.HostNicOrderPolicy{}
+		if o := teaming.NicOrder; o != nil {
+			order.ActiveNic = slices.DeleteFunc(slices.Clone(o.ActiveNic), gone)
+			order.StandbyNic = slices.DeleteFunc(slices.Clone(o.StandbyNic), gone)
+		}
+		order.ActiveNic = append(order.ActiveNic, fresh...)
+		teaming.NicOrder, policy.NicTeaming = &order, &teaming
+		out.Policy = &policy
+	}
+	return &out
 }
 
 // removeMade removes what the change created on the host, and then what the
@@ -407,6 +487,11 @@ func (p *Plan) leftovers(s *Snapshot) (out []removal) {
 		for _, g := range sw.PortGroups { // a switch takes its port groups along
 			if !slices.Contains(p.Made.PortGroups, g.Label) {
 				r.users = append(r.users, "port group "+g.Label)
+			}
+		}
+		for _, nic := range sw.Uplinks {
+			if !p.moves(nic) {
+				r.users = append(r.users, nic)
 			}
 		}
 		out = append(out, r)
