@@ -61,7 +61,11 @@ Exit codes: 0 done, 1 failed, 2 usage or bad input, 3 changes pending, 4 plan is
 stale, 5 failed and everything is as it was, 6 failed and not as it was,
 7 refused as unsafe, 130 interrupted.`,
 		"  labctl net plan nuc01 --to standard",
-		a.netCommand(), a.hostCommand(), a.configCommand(), a.versionCommand(), a.completionCommand())
+		a.netCommand(),
+		a.hostCommand(),
+		a.configCommand(),
+		a.versionCommand(),
+		a.completionCommand())
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "help [command]", Short: "Help about a command",
