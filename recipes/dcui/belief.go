@@ -301,7 +301,7 @@ func (w *World) stateHash() uint64 {
 	h := uint64(w.place) | uint64(w.ret)<<8 | uint64(w.console)<<16 | uint64(w.menuAt)<<24 |
 		uint64(w.subAt)<<32 | uint64(w.focus)<<40 | uint64(w.tail)<<48 | uint64(w.shell)<<56
 	h = bits.RotateLeft64(h*mix, 29) ^ (uint64(w.effects) | uint64(w.flags)<<32 | uint64(w.mgmtNow)<<48 | uint64(w.lockNow)<<56)
-	h = bits.RotateLeft64(h*mix, 29) ^ (uint64(w.layoutNow) | uint64(w.dead)<<8 | uint64(w.pad)<<16)
+	h = bits.RotateLeft64(h*mix, 29) ^ (uint64(w.layoutNow) | uint64(w.dead)<<8 | uint64(w.pad)<<16 | uint64(w.mgmtSeen)<<32 | uint64(w.log)<<40)
 	for _, s := range [...]string{w.lines, w.pending, w.applied, w.line, w.root} {
 		h = bits.RotateLeft64(h*mix, 29)
 		if s != "" {

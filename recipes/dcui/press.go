@@ -241,7 +241,9 @@ func (w *World) leave(to place, s *step) {
 	case menu:
 		w.subAt = 0
 		if from == login {
-			w.menuAt = 0
+			// A management network that Restore Network Settings made is in the menu
+			// from the next login on (notes on an ESXi 7.0 host that had none).
+			w.menuAt, w.mgmtSeen = 0, w.mgmtNow
 		}
 	}
 	if forms[to] != nil {
@@ -259,6 +261,7 @@ func (w *World) leave(to place, s *step) {
 
 func (w *World) logOut() {
 	w.place, w.ret, w.menuAt, w.subAt, w.focus, w.tail, w.lines = welcome, 0, 0, 0, 0, 0, ""
+	w.log = 0
 	w.pending = w.applied
 	w.flags &^= towardsPower
 }
@@ -368,6 +371,7 @@ func (w *World) pressText(k hid.Chord, act action, s *step) {
 	}
 	if act != space && w.dead == 0 && !keymap().dead[n][k.Key] && !w.reads(s) {
 		s.ev = nothingKnown
+		w.scrolls(k, s)
 		return
 	}
 	s.ev = linuxKeyboard
@@ -376,6 +380,7 @@ func (w *World) pressText(k hid.Chord, act action, s *step) {
 		r = w.typed(n, k.Key, s)
 	}
 	if r == 0 {
+		w.scrolls(k, s)
 		return
 	}
 	if w.dead == 0 {
@@ -402,6 +407,19 @@ func (w *World) pressText(k hid.Chord, act action, s *step) {
 			return
 		}
 		w.char(r, s)
+	}
+}
+
+// scrolls looks up the keys that move through a text and change nothing else.
+func (w *World) scrolls(k hid.Chord, s *step) {
+	if w.console != 0 || k.Mods != 0 || k.Key != hid.KeyPgUp && k.Key != hid.KeyPgDn {
+		return
+	}
+	switch w.place {
+	case support:
+		s.ev = supportNotes
+	case logView:
+		s.ev = logNotes
 	}
 }
 
@@ -513,13 +531,18 @@ func (w *World) char(r rune, s *step) {
 		if r >= '1' && r <= '6' {
 			s.ev = logNotes
 			w.open(logView, s)
-			w.focus = uint8(r - '0')
+			w.log = uint8(r - '0')
 		}
 		return
 	case logView:
 		if r == 'q' || r == 'Q' {
 			s.ev = logNotes
+			w.log = 0
 			w.leave(logs, s)
+		}
+		if r == '/' {
+			s.ev = logNotes
+			w.open(logSearch, s)
 		}
 		return
 	case adapters:
@@ -880,6 +903,8 @@ func (w *World) submit(s *step) {
 			}
 		}
 		w.leave(menu, s)
+	case logSearch:
+		w.leave(logView, s)
 	case timeouts, idle:
 		if w.lines != fresh[p] {
 			w.effects.add(SettingsChanged)
@@ -992,6 +1017,8 @@ func (w *World) actScreen(act action, s *step) {
 	if act == esc || act == enterKey && isMessage(p) {
 		s.ev = byAnalogy
 		switch p {
+		case logView:
+			w.log = 0
 		case mgmtError, troubleError:
 			w.place, w.ret = w.ret, 0
 			return

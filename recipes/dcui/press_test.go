@@ -77,6 +77,8 @@ func TestTransitions(t *testing.T) {
 		{"F11 applies that form too", "", loginKeys + "DOWN×4 ENTER DOWN×2 ENTER F11", "restore.result", "", "distributed switch restored", Recalled},
 		{"a restored switch dims its item", "", seedKeys + " ENTER", "restore", "Restore Network Settings", "standard switch restored", Inferred},
 		{"the worst effect counts", "", seedKeys + " ENTER ENTER F11", "restore.result", "", "all networking wiped", Recalled},
+		{"after a wipe the menu needs a new login", "management=none", loginKeys + "DOWN ENTER×2 F11 ENTER ESC UP", "menu", "Configure Password", "all networking wiped", Inferred},
+		{"and has its items then", "management=none", loginKeys + "DOWN ENTER×2 F11 ENTER ESC×2 " + loginKeys + "DOWN", "menu", "Configure Management Network", "all networking wiped", Inferred},
 		{"5.0 has the item in the main menu", "esxi=5.0", loginKeys + "DOWN×5 ENTER F11 ENTER", "menu", "Configure Password", "standard switch restored", Inferred},
 		{"5.0 can take the network down", "esxi=5.0", loginKeys + "DOWN×4 ENTER F11", "disable_mgmt.result", "", "management network changed", Documented},
 		{"5.0 can remove extensions", "esxi=5.0 wrap=yes", loginKeys + "UP×2 ENTER F11", "booting", "", "system configuration reset", Recalled},
@@ -96,7 +98,9 @@ func TestTransitions(t *testing.T) {
 
 		{"a log", "", loginKeys + `DOWN×7 ENTER "1"`, "logs.view", "", "nothing", Documented},
 		{"q leaves it", "", loginKeys + `DOWN×7 ENTER "1q"`, "logs", "", "nothing", Documented},
-		{"support information", "", loginKeys + "DOWN×8 ENTER PGDN", "support", "", "nothing", Inferred},
+		{"a search takes a q as text", "", loginKeys + `DOWN×7 ENTER "1/q"`, "logs.search", "", "nothing", Inferred},
+		{"and is over with ENTER", "", loginKeys + `DOWN×7 ENTER "1/q" ENTER "q"`, "logs", "", "nothing", Documented},
+		{"support information", "", loginKeys + "DOWN×8 ENTER PGDN", "support", "", "nothing", Documented},
 		{"reset", "", loginKeys + "DOWN×9 ENTER F11", "booting", "", "system configuration reset", Recalled},
 		{"reset, not confirmed", "", loginKeys + "DOWN×9 ENTER ENTER ESC", "menu", "Reset System Configuration", "nothing", Inferred},
 

@@ -38,6 +38,8 @@ type World struct {
 	pad     uint16 // number typed on the keypad under Alt, and 1; 0 for none
 
 	mgmtNow, lockNow, layoutNow uint8 // value + 1 where a key has changed the fact
+	mgmtSeen                    uint8 // mgmtNow at the login, which is when the menu learns it
+	log                         uint8 // number of the log in view
 
 	effects effects
 	lines   string // values of the open form
@@ -148,7 +150,7 @@ func (s *step) holds(w *World, c condition) bool {
 	case localOnly:
 		return s.is(w, factConsole, local)
 	case hasMgmt:
-		return !s.now(w, factManagement, w.mgmtNow, noMgmt)
+		return !s.now(w, factManagement, w.mgmtSeen, noMgmt)
 	case distributed:
 		return s.now(w, factManagement, w.mgmtNow, distribSw)
 	case lockable:
