@@ -39,7 +39,8 @@ type compiler struct {
 	ids      map[string]uint8
 	layName  string
 	spent    time.Duration // since the console was last known to be fresh
-	answered bool          // the last key was the ENTER of a login
+	answered bool          // a secret was typed last
+	required bool          // hosts that the recipe is not for are left behind
 }
 
 func (r *Recipe) compile(b dcui.Belief, v Vars) (*Program, error) {
@@ -54,20 +55,13 @@ func (r *Recipe) compile(b dcui.Belief, v Vars) (*Program, error) {
 	c.pace = hid.Pace{Hold: hid.DefaultHold, Gap: hid.DefaultGap, Lead: hid.DefaultLead}
 	overlay(&c.pace, r.Pace)
 	overlay(&c.pace, v.Pace)
-	for _, q := range r.requires {
-		c.at = q.at
-		keep, rest := split(c.now, q.fact, q.values...)
-		if rest.Len() == 0 {
-			continue
-		}
-		why := fmt.Sprintf("the recipe is for %s only", q)
-		c.leave(rest, keep, []string{q.fact}, why)
-		if keep.Len() == 0 {
-			break
-		}
-	}
 	for i := range r.Steps {
 		c.step, c.at = i, r.Steps[i].at
+		// An anchor is right everywhere, so that hosts which the recipe is not for
+		// are left where it leads.
+		if k := r.Steps[i].Kind; k != StepAnchor && k != StepWait {
+			c.require()
+		}
 		c.do(&r.Steps[i])
 	}
 	if len(c.errs) > 0 {
@@ -75,6 +69,21 @@ func (r *Recipe) compile(b dcui.Belief, v Vars) (*Program, error) {
 	}
 	c.end = c.now
 	return c.Program, nil
+}
+
+// require leaves behind the hosts that the recipe is not for.
+func (c *compiler) require() {
+	if c.required {
+		return
+	}
+	c.required = true
+	rs := slices.Clone(c.recipe.requires)
+	slices.SortStableFunc(rs, func(a, b requirement) int { return len(a.values) - len(b.values) })
+	for _, q := range rs {
+		keep, rest := split(c.now, q.fact, q.values...)
+		c.leave(rest, keep, []string{q.fact}, fmt.Sprintf("the recipe is for %s only", q))
+		c.now = keep
+	}
 }
 
 func overlay(p *hid.Pace, over hid.Pace) {
@@ -465,7 +474,33 @@ func (c *compiler) condition(k Condition, why string) {
 
 func (c *compiler) anchor() {
 	c.selected, c.spent = "", 0
-	keys, _ := c.now.Anchor()
+	keys, ok := c.now.Anchor()
+	if !ok {
+		var good, bad []dcui.Belief
+		for _, w := range c.now.Worlds() {
+			one := c.now.Like(w)
+			if _, ok := one.Anchor(); ok {
+				good = append(good, one)
+				continue
+			}
+			// Where the anchor has to answer a question, the letter depends on the
+			// layout.
+			for _, l := range one.Values("layout") {
+				part, _ := split(one, "layout", l)
+				if _, ok := part.Anchor(); ok {
+					good = append(good, part)
+				} else {
+					bad = append(bad, part)
+				}
+			}
+		}
+		g, b := dcui.Union(good...), dcui.Union(bad...)
+		c.leave(b, g, telling(g, b), "no anchor leads to the welcome screen")
+		keys, _ = c.now.Anchor()
+	}
+	if c.now.Len() == 0 {
+		return
+	}
 	c.press(keys...)
 	c.spent = 0
 	c.gate(func(w dcui.World) bool { return w.At() == "welcome" }, "the anchor does not lead to the welcome screen")
@@ -743,8 +778,8 @@ func (c *compiler) leaveScreen(s *Step) {
 		c.press(r.keys...)
 		return
 	}
-	if path, ok := search(c.now, esc, at("mgmt.confirm")); ok {
-		c.press(path...)
+	if r := reach(c.now, esc, 6, at("mgmt.confirm"), ""); len(r.lost) == 0 {
+		c.press(r.keys...)
 		return
 	}
 	r := reach(c.now, esc, 6, at("welcome"), "the welcome screen")
