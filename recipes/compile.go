@@ -81,7 +81,11 @@ func (c *compiler) require() {
 	slices.SortStableFunc(rs, func(a, b requirement) int { return len(a.values) - len(b.values) })
 	for _, q := range rs {
 		keep, rest := split(c.now, q.fact, q.values...)
-		c.leave(rest, keep, []string{q.fact}, fmt.Sprintf("the recipe is for %s only", q))
+		why := fmt.Sprintf("the recipe is for %s only", q)
+		c.leave(rest, keep, []string{q.fact}, why)
+		if rest.Len() > 0 {
+			c.miss(q.fact, q.values, why)
+		}
 		c.now = keep
 	}
 }
@@ -266,7 +270,14 @@ func (c *compiler) tooLate(o *op) bool {
 // press adds a key and follows it in every world.
 func (c *compiler) press(keys ...hid.Chord) {
 	for _, k := range keys {
-		c.add(op{kind: opKeys, chords: []hid.Chord{k}, words: []word{{kind: chordWord, chord: k}}, after: c.pause(k)})
+		w := word{kind: chordWord, chord: k}
+		if n := len(c.ops) - 1; n >= 0 && c.ops[n].kind == opKeys && c.ops[n].step == c.step && c.ops[n].chords[len(c.ops[n].chords)-1].Keep {
+			// Modifiers that stay down make one of several chords.
+			c.ops[n].chords = append(c.ops[n].chords, k)
+			c.ops[n].words = append(c.ops[n].words, w)
+		} else {
+			c.add(op{kind: opKeys, chords: []hid.Chord{k}, words: []word{w}, after: c.pause(k)})
+		}
 		c.now = c.now.Press(k)
 	}
 }
@@ -555,11 +566,6 @@ func (c *compiler) login(s *Step) {
 
 var upDown = []hid.Chord{dcui.Down, dcui.Up}
 
-const (
-	menuKeys = 14 // presses that visit every item of a menu, from any
-	formKeys = 29 // and every field of a form: the list of keymaps has 28
-)
-
 func (c *compiler) choose(s *Step) {
 	c.choosing(func(w dcui.World) bool { return canonical(w.Selected()) == s.name }, s.name)
 	if c.now.Len() == 0 {
@@ -575,7 +581,7 @@ func (c *compiler) choosing(on func(dcui.World) bool, what string) {
 	if c.now.Len() == 0 {
 		return
 	}
-	r := reach(c.now, upDown, menuKeys, on, what)
+	r := reach(c.now, upDown, on, what)
 	c.lose(r)
 	c.press(r.keys...)
 }
@@ -635,7 +641,7 @@ func (c *compiler) set(t *setting) {
 	if c.now.Len() == 0 {
 		return
 	}
-	r := reach(c.now, formMoves, formKeys, func(w dcui.World) bool {
+	r := reach(c.now, formMoves, func(w dcui.World) bool {
 		label, _, _ := w.Field()
 		return sameField(label, t.label)
 	}, t.label)
@@ -773,16 +779,16 @@ func (c *compiler) leaveScreen(s *Step) {
 		return func(w dcui.World) bool { return w.At() == name }
 	}
 	if s.name != "" {
-		r := reach(c.now, esc, 6, at(s.name), "the screen "+s.name)
+		r := reach(c.now, esc, at(s.name), "the screen "+s.name)
 		c.lose(r)
 		c.press(r.keys...)
 		return
 	}
-	if r := reach(c.now, esc, 6, at("mgmt.confirm"), ""); len(r.lost) == 0 {
+	if r := reach(c.now, esc, at("mgmt.confirm"), ""); len(r.lost) == 0 {
 		c.press(r.keys...)
 		return
 	}
-	r := reach(c.now, esc, 6, at("welcome"), "the welcome screen")
+	r := reach(c.now, esc, at("welcome"), "the welcome screen")
 	c.lose(r)
 	c.press(r.keys...)
 }

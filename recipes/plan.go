@@ -24,45 +24,57 @@ type track struct {
 	done []bool
 }
 
-// trackOf follows every key from a world until nothing new comes up. ok is
-// false where the keys lead to too much to count, or part the world.
-func trackOf(b dcui.Belief, keys []hid.Chord, done func(dcui.World) bool) (track, bool) {
-	var t track
-	at := map[dcui.World]uint8{}
-	var worlds []dcui.Belief
-	place := func(b dcui.Belief) (uint8, bool) {
-		w := b.Worlds()[0]
-		i, ok := at[w]
-		if !ok {
-			if len(worlds) == 250 {
-				return 0, false
+// tracksOf follows every key from each world of a belief until nothing new
+// comes up. A world in which a key may do one thing or another, as a fact is
+// open, is parted by that fact and done again. Worlds that the keys lead to too
+// many places are left out.
+func tracksOf(b dcui.Belief, keys []hid.Chord, done func(dcui.World) bool) (parts []dcui.Belief, tracks []track, left []dcui.Belief) {
+	var follow func(b dcui.Belief)
+	follow = func(b dcui.Belief) {
+		if b.Len() != 1 {
+			for _, w := range b.Worlds() {
+				follow(b.Like(w))
 			}
-			i = uint8(len(worlds))
-			at[w] = i
-			worlds = append(worlds, b)
-			t.done = append(t.done, done(w))
+			return
 		}
-		return i, true
-	}
-	if _, ok := place(b); !ok || b.Len() != 1 {
-		return t, false
-	}
-	for i := 0; i < len(worlds); i++ {
-		row := make([]uint8, len(keys))
-		for j, k := range keys {
-			to := worlds[i].Press(k)
-			n, ok := uint8(0), to.Len() == 1
-			if ok {
-				n, ok = place(to)
-			}
+		const most = 250 // places; the longest list has 28
+		var t track
+		at := map[dcui.World]uint8{}
+		var there []dcui.Belief
+		place := func(b dcui.Belief) uint8 {
+			w := b.Worlds()[0]
+			i, ok := at[w]
 			if !ok {
-				return t, false
+				i = uint8(len(there))
+				at[w] = i
+				there = append(there, b)
+				t.done = append(t.done, done(w))
 			}
-			row[j] = n
+			return i
 		}
-		t.next = append(t.next, row)
+		place(b)
+		for i := 0; i < len(there); i++ {
+			if len(there) > most {
+				left = append(left, b)
+				return
+			}
+			row := make([]uint8, len(keys))
+			for j, k := range keys {
+				to := there[i].Press(k)
+				if to.Len() != 1 {
+					for _, w := range to.Worlds() {
+						follow(b.Like(w))
+					}
+					return
+				}
+				row[j] = place(to)
+			}
+			t.next = append(t.next, row)
+		}
+		parts, tracks = append(parts, b), append(tracks, t)
 	}
-	return t, true
+	follow(b)
+	return parts, tracks, left
 }
 
 func (t track) id() string {
@@ -131,33 +143,7 @@ func search(tracks []track, keys int) ([]uint8, bool) {
 // leaf is a part of the worlds in which these keys move one cursor alike.
 type leaf struct {
 	b     dcui.Belief
-	track int // -1: there is none
-}
-
-// leaves parts a belief by all facts that decide how these keys move, each of
-// them pressed up to most times.
-func leaves(b dcui.Belief, keys []hid.Chord, most int) []dcui.Belief {
-	parts := []dcui.Belief{b}
-	for _, k := range keys {
-		var next []dcui.Belief
-		for _, p := range parts {
-			end := p
-			for range most {
-				end = end.Press(k)
-			}
-			if end.Len() == p.Len() && p.Len() == 1 {
-				next = append(next, p)
-				continue
-			}
-			for _, w := range end.Worlds() {
-				for _, v := range p.Like(w).Worlds() {
-					next = append(next, p.Like(w).Like(v))
-				}
-			}
-		}
-		parts = next
-	}
-	return parts
+	track int
 }
 
 // reached is the end of a search that may have had to leave worlds behind.
@@ -178,24 +164,19 @@ type loss struct {
 // reach finds the shortest keys that lead every world to where done holds.
 // Where there are none it leaves behind, first the worlds that no keys lead
 // there, then as many as it takes, by one fact after the other.
-func reach(b dcui.Belief, keys []hid.Chord, most int, done func(dcui.World) bool, what string) reached {
+func reach(b dcui.Belief, keys []hid.Chord, done func(dcui.World) bool, what string) reached {
 	var tracks []track
 	var parts []leaf
-	var hopeless []dcui.Belief
 	ids := map[string]int{}
-	for _, p := range leaves(b, keys, most) {
-		t, ok := trackOf(p, keys, done)
-		if !ok {
-			hopeless = append(hopeless, p)
-			continue
-		}
-		id := t.id()
+	leaves, theirs, hopeless := tracksOf(b, keys, done)
+	for n, p := range leaves {
+		id := theirs[n].id()
 		i, known := ids[id]
 		if !known {
 			i = -1
-			if _, ok := search([]track{t}, len(keys)); ok {
+			if _, ok := search(theirs[n:n+1], len(keys)); ok {
 				i = len(tracks)
-				tracks = append(tracks, t)
+				tracks = append(tracks, theirs[n])
 			}
 			ids[id] = i
 		}
