@@ -52,18 +52,29 @@ func (e *FormatError) Error() string {
 // an *ExportError. Keys that are right for a part of the worlds only are
 // written too; which ones that is, the program's verdict tells.
 func Export(p *Program, format string) ([]byte, error) {
+	name := p.recipe.Name
 	if !slices.Contains(Formats(), format) {
 		return nil, &FormatError{format}
 	}
+	// A script is for one layout, so it need not cope with others.
+	if len(p.start.Values("layout")) > 1 {
+		start, err := p.start.Only("layout", p.layout.Short())
+		if err != nil {
+			return nil, fmt.Errorf("exporting recipe %s: %w", name, err)
+		}
+		if p, err = p.recipe.compile(start, p.vars); err != nil {
+			return nil, fmt.Errorf("exporting recipe %s: %w", name, err)
+		}
+	}
 	if p.end.Len() == 0 && p.dead != "" {
-		return nil, fmt.Errorf("exporting recipe %s: no keys lead to its goal: %s", p.recipe.Name, p.dead)
+		return nil, fmt.Errorf("exporting recipe %s: no keys lead to its goal: %s", name, p.dead)
 	}
 	beats, err := p.beats(format)
 	if err != nil {
 		return nil, err
 	}
 	if len(beats) == 0 {
-		return nil, fmt.Errorf("exporting recipe %s: on this host it types nothing", p.recipe.Name)
+		return nil, fmt.Errorf("exporting recipe %s: on this host it types nothing", name)
 	}
 	var out []byte
 	if format == Packer {
@@ -129,7 +140,13 @@ func (p *Program) remarks(b *strings.Builder) {
 	rem("Risk: %s. Written by labctl recipe export.", p.recipe.Risk)
 	rem("Set the language of the device to the console's layout: %s.", p.layout.Name())
 	for _, f := range dcui.FactNames() {
-		if left := p.end.Values(f); f != "layout" && len(left) < len(p.start.Values(f)) {
+		left, all := p.end.Values(f), p.start.Values(f)
+		others := slices.DeleteFunc(all, func(v string) bool { return slices.Contains(left, v) })
+		switch {
+		case len(others) == 0 || f == "layout":
+		case len(others) < len(left):
+			rem("Right only where %s is not %s.", f, strings.Join(others, " or "))
+		default:
 			rem("Right only where %s is %s.", f, strings.Join(left, " or "))
 		}
 	}

@@ -110,6 +110,29 @@ func TestExportTellsWhatItTakesForGranted(t *testing.T) {
 	}
 }
 
+// With nothing known each recipe of the library goes out, but for those that
+// ask the network on their way.
+func TestExportLibrary(t *testing.T) {
+	for _, r := range Library() {
+		p := compiled(t, r, nil, Vars{})
+		for _, format := range Formats() {
+			out, err := Export(p, format)
+			if r.Name == "ping-canary" {
+				if err == nil {
+					t.Errorf("%s to %s:\n%s", r.Name, format, out)
+				}
+				continue
+			}
+			if err != nil {
+				t.Errorf("%s to %s: %v", r.Name, format, err)
+			}
+			if _, err := Import(format, "x", out, ImportOptions{}); err != nil {
+				t.Errorf("%s from %s: %v", r.Name, format, err)
+			}
+		}
+	}
+}
+
 func TestExportOnOtherLayouts(t *testing.T) {
 	keys := written(t, "  - confirm: Y\n  - type: 'z@'\n")
 	host := with(seedHost, "layout", "de", "screen", "mgmt.confirm")
