@@ -13,11 +13,7 @@ import (
 	"github.com/labctl/labctl/hid"
 )
 
-type word8 string
-
-func (s word8) Reveal() string { return string(s) }
-
-func compiled(t testing.TB, r *Recipe, facts map[string]string, v Vars) *Program {
+func programOf(t testing.TB, r *Recipe, facts map[string]string, v Vars) *Program {
 	t.Helper()
 	b, err := r.Belief(facts)
 	if err != nil {
@@ -82,7 +78,7 @@ DELAY 5000
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, err := Export(compiled(t, r, seedHost, Vars{}), c.format)
+		out, err := Export(programOf(t, r, seedHost, Vars{}), c.format)
 		if err != nil {
 			t.Errorf("%s to %s: %v", c.recipe, c.format, err)
 			continue
@@ -99,7 +95,7 @@ func TestExportTellsWhatItTakesForGranted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := Export(compiled(t, r, with(seedHost, "layout", "", "management", "", "caps", ""), Vars{}), Ducky)
+	out, err := Export(programOf(t, r, with(seedHost, "layout", "", "management", "", "caps", ""), Vars{}), Ducky)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,11 +106,11 @@ func TestExportTellsWhatItTakesForGranted(t *testing.T) {
 	}
 }
 
-// With nothing known each recipe of the library goes out, but for those that
+// Each recipe of the library goes out, but for those that
 // ask the network on their way.
 func TestExportLibrary(t *testing.T) {
 	for _, r := range Library() {
-		p := compiled(t, r, nil, Vars{})
+		p := programOf(t, r, with(hostFor(r, "6.7"), "layout", "", "screen", "", "console", ""), Vars{})
 		for _, format := range Formats() {
 			out, err := Export(p, format)
 			if r.Name == "ping-canary" {
@@ -141,7 +137,7 @@ func TestExportOnOtherLayouts(t *testing.T) {
 		Packer: "[\n  \"z<wait5>\",\n  \"y<rightAltOn>q<rightAltOff>\"\n]\n",
 		Ducky:  "REM Step 1: confirm Y\nSTRING y\nDELAY 5000\nREM Step 2: type \"z@\"\nSTRING z@\n",
 	} {
-		out, err := Export(compiled(t, keys, host, Vars{}), format)
+		out, err := Export(programOf(t, keys, host, Vars{}), format)
 		if err != nil || !strings.HasSuffix(string(out), want) {
 			t.Errorf("%s: %v\n%s\nwant\n%s", format, err, out, want)
 		}
@@ -169,7 +165,7 @@ func TestExportRefuses(t *testing.T) {
 		{"a secret on another layout", "  - anchor\n  - login\n", Packer, []string{"layout", "de"}, 1, "as on a US keyboard"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			out, err := Export(compiled(t, written(t, c.steps), with(seedHost, c.facts...), Vars{}), c.format)
+			out, err := Export(programOf(t, written(t, c.steps), with(seedHost, c.facts...), Vars{}), c.format)
 			var refused *ExportError
 			if !errors.As(err, &refused) {
 				t.Fatalf("error %v, and\n%s", err, out)
@@ -181,14 +177,14 @@ func TestExportRefuses(t *testing.T) {
 	}
 	keys := written(t, "  - keys: F2\n")
 	var format *FormatError
-	if _, err := Export(compiled(t, keys, seedHost, Vars{}), "bash"); !errors.As(err, &format) {
+	if _, err := Export(programOf(t, keys, seedHost, Vars{}), "bash"); !errors.As(err, &format) {
 		t.Errorf("an unknown format gives %v", err)
 	}
 	toggle := written(t, "  - toggle: {SSH: on}\n")
-	if out, err := Export(compiled(t, toggle, with(seedHost, "screen", "trouble", "ssh", "on"), Vars{}), Ducky); err == nil || !strings.Contains(err.Error(), "types nothing") {
+	if out, err := Export(programOf(t, toggle, with(seedHost, "screen", "trouble", "ssh", "on"), Vars{}), Ducky); err == nil || !strings.Contains(err.Error(), "types nothing") {
 		t.Errorf("a program of no keys gives %v and\n%s", err, out)
 	}
-	if out, err := Export(compiled(t, toggle, seedHost, Vars{}), Ducky); err == nil || !strings.Contains(err.Error(), "no keys lead") {
+	if out, err := Export(programOf(t, toggle, seedHost, Vars{}), Ducky); err == nil || !strings.Contains(err.Error(), "no keys lead") {
 		t.Errorf("a program without a way gives %v and\n%s", err, out)
 	}
 }
@@ -196,16 +192,16 @@ func TestExportRefuses(t *testing.T) {
 // A secret that is known goes out as a name all the same, and a variable as
 // what it is.
 func TestExportKeepsSecrets(t *testing.T) {
-	const secret = "Zx9_kQ7w"
+	const password = "Zx9_kQ7w"
 	r := written(t, "  - anchor\n  - login\n  - select: Test Management Network\n  - set: {\"Ping Address #0\": '${address}'}\n")
-	p := compiled(t, r, seedHost, Vars{Secrets: map[string]Secret{"password": word8(secret)}, Values: map[string]string{"address": "198.51.100.7"}})
+	p := programOf(t, r, seedHost, Vars{Secrets: map[string]Secret{"password": secret(password)}, Values: map[string]string{"address": "198.51.100.7"}})
 	for _, format := range Formats() {
 		out, err := Export(p, format)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := range len(secret) - 2 {
-			if strings.Contains(string(out), secret[i:i+3]) {
+		for i := range len(password) - 2 {
+			if strings.Contains(string(out), password[i:i+3]) {
 				t.Errorf("%s holds a part of the secret:\n%s", format, out)
 			}
 		}
