@@ -300,7 +300,7 @@ func (c *compiler) pause(k hid.Chord) time.Duration {
 // text adds characters. It follows their keys and not the characters: on
 // another layout than they are composed for they are others.
 func (c *compiler) text(s string, at place, name string) {
-	chords, err := c.layout.Chords(s)
+	chords, err := c.keymap().Chords(s)
 	if err != nil {
 		var un *hid.UnmappedError
 		if errors.As(err, &un) {
@@ -318,6 +318,17 @@ func (c *compiler) text(s string, at place, name string) {
 	for _, k := range chords {
 		c.now = c.now.Press(k)
 	}
+}
+
+// keymap is the layout, with codes on the keypad for what it lacks where those
+// are known to arrive, at the shell, or where there is no other way: Greek,
+// Russian and Ukrainian have no letter that says yes.
+func (c *compiler) keymap() *hid.Layout {
+	atShell := func(w dcui.World) bool { return strings.HasPrefix(w.At(), "shell") }
+	if c.recipe.Steps[c.step].Kind == StepConfirm || c.now.All(atShell) {
+		return c.layout.WithKeypad()
+	}
+	return c.layout
 }
 
 // token gives the stand-in for an input whose text is not to be known here.
@@ -343,7 +354,7 @@ func (c *compiler) input(name string, at place) {
 	}
 	o := op{kind: opToken, token: c.token(name), secret: secret, words: []word{{kind: inputWord, text: name}}}
 	if ok {
-		chords, err := c.layout.Chords(value)
+		chords, err := c.keymap().Chords(value)
 		var un *hid.UnmappedError
 		switch {
 		case errors.As(err, &un):
@@ -519,7 +530,7 @@ func (c *compiler) anchor() {
 
 func (c *compiler) login(s *Step) {
 	c.selected, c.spent = "", 0
-	if c.now.All(func(w dcui.World) bool { return strings.HasPrefix(w.At(), "shell.") }) {
+	if c.now.All(func(w dcui.World) bool { return strings.HasPrefix(w.At(), "shell") }) {
 		c.gate(func(w dcui.World) bool { return w.At() == "shell.login" }, "the shell does not ask for a login")
 		c.capsOff()
 		if len(s.user) > 0 {
@@ -687,7 +698,9 @@ func (c *compiler) mark(t *setting, kind fieldKind) {
 		return
 	}
 	is := func(w dcui.World) bool { return (w.Value() != "") == (state == "on") }
-	if c.now.All(is) {
+	// What stands in a form when it opens is the host's business and no fact, so
+	// a radio button is marked even where the model has it marked: twice is once.
+	if kind == checkBox && c.now.All(is) {
 		return
 	}
 	if kind == checkBox {
@@ -729,6 +742,8 @@ func fieldLength(label string) int {
 		return len("4095")
 	case strings.Contains(label, "Password"):
 		return 0 // opens empty
+	case strings.HasPrefix(label, "Ping Address"):
+		return len("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
 	case strings.HasPrefix(label, "Static address"), label == "Default gateway":
 		return len("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128")
 	}
