@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -127,6 +128,8 @@ type Keyboard struct {
 	closed bool
 	lights LEDs
 	known  bool // lights came from the host
+
+	delivered atomic.Int64
 }
 
 // Open opens the character device of a keyboard gadget, such as /dev/hidg0. The
@@ -208,8 +211,13 @@ func (k *Keyboard) send(ctx context.Context, r Report) error {
 	if r == (Report{}) {
 		k.down = false
 	}
+	k.delivered.Add(1)
 	return nil
 }
+
+// Delivered returns how many reports the host has taken since the keyboard was
+// opened, probes and releases included. It does not wait for a Type under way.
+func (k *Keyboard) Delivered() int { return int(k.delivered.Load()) }
 
 // writeLater tries until the deadline. A suspended bus refuses reports while it
 // says that there is room, so each try is a write, and a pause of its own keeps
@@ -296,7 +304,7 @@ func (k *Keyboard) Type(ctx context.Context, chords []Chord, p Pace) (n int, err
 		n++
 		pause := p.Lead
 		switch {
-		case len(r.Keys()) > 0:
+		case len(r.Keys()) > 0, alone(reports, i):
 			pause = p.Hold
 		case r == (Report{}):
 			pause = p.Gap
@@ -306,6 +314,12 @@ func (k *Keyboard) Type(ctx context.Context, chords []Chord, p Pace) (n int, err
 		}
 	}
 	return n, nil
+}
+
+// alone says that a report holds modifiers that are a chord by themselves: no
+// key comes between them and their release.
+func alone(reports []Report, i int) bool {
+	return reports[i] != Report{} && (i == 0 || reports[i-1] == Report{}) && i+1 < len(reports) && reports[i+1] == Report{}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
