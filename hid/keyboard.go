@@ -89,6 +89,9 @@ type Options struct {
 	// gadget: to the host the keyboard is then unplugged, which releases its keys
 	// too. Without it a pending report stays where it is.
 	Flush func(context.Context) error
+	// Guard is asked before each report but a release; its error refuses the
+	// report. Whoever releases the keys when this program dies may have died first.
+	Guard func() error
 }
 
 // device is a keyboard gadget's character device, or something like it, opened
@@ -185,6 +188,11 @@ func (k *Keyboard) send(ctx context.Context, r Report) error {
 	}
 	if err := ctx.Err(); err != nil {
 		return refused(err)
+	}
+	if k.opts.Guard != nil && r != (Report{}) {
+		if err := k.opts.Guard(); err != nil {
+			return refused(err)
+		}
 	}
 	err := k.dev.write(r)
 	if errors.Is(err, errAgain) {
