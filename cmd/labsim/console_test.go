@@ -7,11 +7,14 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"github.com/vmware/govmomi/find"
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/types"
@@ -19,6 +22,7 @@ import (
 	"github.com/labctl/labctl/esxi"
 	"github.com/labctl/labctl/esxi/sim"
 	"github.com/labctl/labctl/hid"
+	"github.com/labctl/labctl/recipes/dcui"
 )
 
 // patience bounds what should take milliseconds, on a machine that may be busy with other things.
@@ -404,7 +408,9 @@ func TestConsoleFaults(t *testing.T) {
 		}
 		return st["screen"].(string)
 	}
-	send := func(report string) (int, map[string]any, error) { return l.ask("POST", "/console/nuc01/report", report) }
+	send := func(report string) (int, map[string]any, error) {
+		return l.ask("POST", "/console/nuc01/report", report)
+	}
 	const release = "0000000000000000"
 
 	arm(`{"fault": "console-drop", "host": "nuc01"}`)
@@ -529,5 +535,50 @@ func TestNestedPower(t *testing.T) {
 	l.keys("nested-esxi", "F2")
 	if err := l.Reset(); err != nil || screen() != "welcome" {
 		t.Errorf("after a reset: %v, at %v", err, screen())
+	}
+}
+
+// The config tells every fact of every console, and where its keys and its password are.
+func TestConfigOfConsoles(t *testing.T) {
+	l := startLab(t, "standard")
+	l.keys("nuc01", login(l.password("nuc01"))+"DOWN×6 ENTER DOWN ENTER")
+	file := filepath.Join(t.TempDir(), "labctl.yaml")
+	if err := l.WriteConfig(file); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c struct {
+		Hosts []struct {
+			Name, URL, Keyboard string
+			PasswordFile        string `yaml:"password_file"`
+			Facts               map[string]string
+		}
+	}
+	if err := yaml.Unmarshal(text, &c); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]struct{ keyboard, management, ssh string }{
+		"nuc01":       {"sim://" + l.ControlAddr() + "/nuc01", "standard", "on"},
+		"nested-esxi": {"vm://nuc01/nested-esxi", "distributed", "off"},
+	}
+	if len(c.Hosts) != len(want) {
+		t.Fatalf("%d hosts:\n%s", len(c.Hosts), text)
+	}
+	for _, h := range c.Hosts {
+		w := want[h.Name]
+		if h.Keyboard != w.keyboard || h.Facts["management"] != w.management || h.Facts["ssh"] != w.ssh || (h.URL == "") != (h.Name == "nested-esxi") {
+			t.Errorf("%+v, want %+v", h, w)
+		}
+		for _, name := range dcui.FactNames() {
+			if !slices.Contains(dcui.FactValues(name), h.Facts[name]) {
+				t.Errorf("%s: fact %s is %q", h.Name, name, h.Facts[name])
+			}
+		}
+		if b, err := os.ReadFile(h.PasswordFile); err != nil || strings.TrimSpace(string(b)) != l.password(h.Name) {
+			t.Errorf("%s: its password is not in %s: %v", h.Name, h.PasswordFile, err)
+		}
 	}
 }
