@@ -48,7 +48,7 @@ func modifier(u hid.Usage) (bit byte, ok bool) {
 
 func (c *console) Key(usage, modifiers byte) []sim.Deed {
 	before := c.world
-	c.world = before.Press(dcui.Key{Mod: modifiers, Usage: usage})
+	c.world = before.Press(hid.Chord{Mods: hid.Mods(modifiers), Key: hid.Usage(usage)})
 	effects := c.world.Effects()
 	if len(effects) == 0 {
 		return nil
