@@ -196,7 +196,7 @@ func boot(t testing.TB, tests string) *relay {
 		if n := len(r.all); n > 0 {
 			last = r.all[n-1].output.String()
 		}
-		t.Fatalf("%v\nthe last that its tests said:\n%s", err, tail(last, 60))
+		t.Fatalf("%v\nthe last that its tests said:\n%s\nthe last on its console:\n%s", err, tail(last, 60), tail(m.console, 40))
 	}
 	return r
 }

@@ -288,8 +288,9 @@ type machine struct {
 	// silence is how long the guest may say nothing, limit how long it may run.
 	silence, limit time.Duration
 
-	dir string
-	qmp *qmp
+	dir     string
+	qmp     *qmp
+	console string // what the kernel said, after run
 }
 
 // run boots the machine and returns when it has powered itself off.
@@ -331,10 +332,11 @@ func (m *machine) run(ctx context.Context) (err error) {
 		if waitErr := <-ended; waitErr != nil && err == nil { // no later than ctx
 			err = fmt.Errorf("qemu: %w: %s", waitErr, stderr.String())
 		}
-		if err != nil {
-			said, _ := os.ReadFile(console)
-			err = fmt.Errorf("%w; the end of its console:\n%s", err, tail(string(said), 40))
+		said, readErr := os.ReadFile(console)
+		if readErr != nil && err == nil {
+			err = readErr
 		}
+		m.console = string(said)
 	}()
 	results, err := dialWhenThere(ctx, filepath.Join(m.dir, "results"), ended)
 	if err != nil {

@@ -110,6 +110,9 @@ func TestLayouts(t *testing.T) {
 			continue
 		}
 		loadKeymap(t, c, data)
+		if _, err := c.file.WriteString("\x1bc"); err != nil { // a lock of the layout before is not for this one
+			t.Fatal(err)
+		}
 		var typed []rune
 		var chords []hid.Chord
 		for r := rune(' '); r <= '~'; r++ {
@@ -136,7 +139,8 @@ func TestLayouts(t *testing.T) {
 				if i < len(got) {
 					arrived = fmt.Sprintf("%q", got[i])
 				}
-				wrong = append(wrong, fmt.Sprintf("%c→%s", r, arrived))
+				one, _ := l.Chords(string(r))
+				wrong = append(wrong, fmt.Sprintf("%c→%s (%v)", r, arrived, one))
 			}
 		}
 		fmt.Printf("layout %-10s %2d of 95 typed, %2d wrong: %s\n", l.Short(), len(typed), len(wrong), strings.Join(wrong, " "))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -12,14 +11,6 @@ import (
 	"github.com/labctl/labctl/hid"
 	"github.com/labctl/labctl/hid/gadget"
 )
-
-func TestExecTime(t *testing.T) {
-	for range 3 {
-		start := time.Now()
-		out, err := exec.Command("labctl", "version").CombinedOutput()
-		t.Logf("%v %s %v", time.Since(start), out, err)
-	}
-}
 
 // TestTenThousandKeys loses none and doubles none.
 func TestTenThousandKeys(t *testing.T) {
@@ -150,6 +141,7 @@ func TestHostStopsAsking(t *testing.T) {
 
 // TestLights: the host answers lock keys, and Caps Lock is set by what it says.
 func TestLights(t *testing.T) {
+	openConsole(t) // Scroll Lock is for a console that somebody reads
 	kb, _ := plug(t, hid.Options{})
 	ctx, within := t.Context(), 2*time.Second
 	for _, lock := range []hid.Usage{hid.KeyNumLock, hid.KeyCapsLock, hid.KeyScroll} {
