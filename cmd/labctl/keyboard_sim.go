@@ -38,7 +38,7 @@ func (m *simModel) Take(_ context.Context, r hid.Report) error {
 	defer m.mu.Unlock()
 	for _, e := range m.keys.Decode(r) {
 		if e.Down {
-			m.world = m.world.Press(dcui.Key{Mod: byte(r.Mods()), Usage: byte(e.Key)})
+			m.world = m.world.Press(hid.Chord{Mods: r.Mods(), Key: e.Key})
 		}
 	}
 	return nil
