@@ -32,6 +32,10 @@ func openConsole(t *testing.T) *console {
 	if err := makeRaw(int(f.Fd())); err != nil {
 		t.Fatal(err)
 	}
+	// What tests before this one typed is still in its queue.
+	if err := unix.IoctlSetInt(int(f.Fd()), unix.TCFLSH, unix.TCIFLUSH); err != nil {
+		t.Fatal(err)
+	}
 	c := &console{file: f}
 	t.Cleanup(func() { _ = f.Close() })
 	go func() {
