@@ -64,6 +64,7 @@ stale, 5 failed and everything is as it was, 6 failed and not as it was,
 		a.netCommand(),
 		a.hostCommand(),
 		a.dcuiCommand(),
+		a.hidCommand(),
 		a.configCommand(),
 		a.versionCommand(),
 		a.completionCommand())
