@@ -31,6 +31,7 @@ labctl types.`,
 		a.hidUpCommand(),
 		a.hidDownCommand(),
 		a.hidStatusCommand(),
+		a.hidDoctorCommand(),
 		a.hidTypeCommand(),
 		a.hidPressCommand(),
 		a.hidWatchdogCommand())
@@ -123,14 +124,15 @@ func (a *app) hidUp(ctx context.Context, f gadgetFlags, udc string, spec gadget.
 	if err != nil {
 		return err
 	}
-	defer lock.release()
-	if _, err := sys.Up(ctx, spec); err != nil {
-		return err
-	}
-	if udc != "" {
-		if err := os.WriteFile(filepath.Join(filepath.Dir(lock.file.Name()), chosenPort), []byte(udc), 0o644); err != nil {
-			return fmt.Errorf("keeping the choice of port %s: %w", udc, err)
+	_, err = sys.Up(ctx, spec)
+	if err == nil && udc != "" {
+		if err = os.WriteFile(filepath.Join(filepath.Dir(lock.file.Name()), chosenPort), []byte(udc), 0o644); err != nil {
+			err = fmt.Errorf("keeping the choice of port %s: %w", udc, err)
 		}
+	}
+	lock.release()
+	if err != nil {
+		return err
 	}
 	a.say("the keyboard is set up; the host sees it only while labctl types")
 	return a.hidStatus(f.root)
@@ -168,8 +170,9 @@ func (a *app) hidDown(ctx context.Context, f gadgetFlags) error {
 	if err != nil {
 		return err
 	}
-	defer lock.release()
-	if err := sys.Down(ctx, ""); err != nil {
+	err = sys.Down(ctx, "")
+	lock.release()
+	if err != nil {
 		return err
 	}
 	for _, dir := range a.keyboardDirs(f.root) {

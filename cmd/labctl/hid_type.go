@@ -391,12 +391,19 @@ func (a *app) sentResult(kb *keyboard, keys, sent int, secret bool) error {
 		case secret:
 			a.say("typed, and taken by the host")
 		default:
-			a.say("%d keys sent, %d reports, all taken by the host", keys, sent)
+			a.say("all taken by the host: %s in %s", count(keys, "key"), count(sent, "report"))
 		}
 	})
 }
 
-// Waits for the host's lights.
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
+// echoLimit is how long the host may take to answer with a light.
 const echoLimit = time.Second
 
 // readyForSecret makes sure that a host listens and that Caps Lock is off. The

@@ -15,7 +15,7 @@ import (
 
 // gadgetLock is the name of the lock of this machine's USB keyboard; labctl makes
 // only one.
-const gadgetLock = "the keyboard"
+const gadgetLock = "usb-keyboard"
 
 // onlyLinux is an error on systems that have no USB gadgets.
 func onlyLinux() error {
