@@ -311,6 +311,7 @@ func (s *site) performHost(w *world, h *host, deed Deed) {
 		s.lab.hostEndpoint(h.name).gate.reset()
 	case deedAgents:
 		h.system.agents = true
+		s.lab.hostEndpoint(h.name).expel()
 		s.later(agentsTime, func() { s.alter(h.name, func(y *system) { y.agents = false }) })
 	case deedPassword:
 		h.system.password = &deed.Password
@@ -318,12 +319,14 @@ func (s *site) performHost(w *world, h *host, deed Deed) {
 		s.boot(h)
 	case deedShutDown:
 		h.system.power = powerOff
+		s.lab.hostEndpoint(h.name).expel()
 	}
 }
 
 // boot lets a host restart: its console and VMs are back when it is.
 func (s *site) boot(h *host) {
 	h.system.power, h.system.agents = powerBooting, false
+	s.lab.hostEndpoint(h.name).expel()
 	s.later(s.lab.opt.BootAfter, func() {
 		if s.world.host(h.name).system.power != powerBooting {
 			return
