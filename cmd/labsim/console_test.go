@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -535,6 +536,64 @@ func TestNestedPower(t *testing.T) {
 	l.keys("nested-esxi", "F2")
 	if err := l.Reset(); err != nil || screen() != "welcome" {
 		t.Errorf("after a reset: %v, at %v", err, screen())
+	}
+}
+
+// A console that is left alone logs out.
+func TestIdleConsole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		con, err := newConsole(sim.Machine{Password: "geheim", Facts: map[string]string{"esxi": "6.0"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range reports(t, `F2 TAB "geheim" ENTER`) {
+			if deeds := con.Report(r); len(deeds) > 0 {
+				t.Fatal(deeds)
+			}
+		}
+		for _, tc := range []struct {
+			pause time.Duration
+			at    string
+		}{{9 * time.Minute, "menu"}, {9 * time.Minute, "menu"}, {11 * time.Minute, "welcome"}} {
+			time.Sleep(tc.pause)
+			if at := con.View().Screen; at != tc.at {
+				t.Errorf("after %s it is at %s, want %s", tc.pause, at, tc.at)
+			}
+			for _, r := range reports(t, "DOWN") {
+				con.Report(r)
+			}
+		}
+	})
+	if _, err := newConsole(sim.Machine{Facts: map[string]string{"esxi": "4.1"}}); err == nil {
+		t.Error("a console of a version that is not known was opened")
+	}
+}
+
+// Several keys in one report, and modifiers that come with them, are what a keyboard driver makes of them.
+func TestReportsAreDecoded(t *testing.T) {
+	con, err := newConsole(sim.Machine{Password: "x", Facts: map[string]string{"esxi": "6.0"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct{ report, at string }{
+		{"00003b0000000000", "login"},   // F2
+		{"00003b2900000000", "welcome"}, // ESC, with F2 held
+		{"00003b2900000000", "welcome"}, // the same again is no news
+		{"0000000000000000", "welcome"},
+		{"0000010101010101", "welcome"}, // too many keys say nothing
+		{"0400450000000000", "log"},     // ALT and F12 in one report
+		{"04003b0000000000", "welcome"}, // ALT+F2, F12 up
+		{"0000000000000000", "welcome"},
+		{"00003b0000000000", "login"},
+	} {
+		r, err := hid.ParseReport(tc.report)
+		if err != nil {
+			t.Fatal(err)
+		}
+		con.Report(r)
+		if at := con.View().Screen; at != tc.at {
+			t.Errorf("after %s at %s, want %s", tc.report, at, tc.at)
+		}
 	}
 }
 

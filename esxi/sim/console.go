@@ -380,16 +380,16 @@ type consoleState struct {
 func (l *Lab) consoles(mux *http.ServeMux) {
 	mux.HandleFunc("GET /console/{host}", func(w http.ResponseWriter, r *http.Request) {
 		s := l.site.Load()
-		s.mu.RLock()
+		s.mu.Lock()
 		d := s.desk(r.PathValue("host"))
 		if d == nil {
-			s.mu.RUnlock()
+			s.mu.Unlock()
 			problem(w, http.StatusNotFound, fmt.Errorf("there is no console %q", r.PathValue("host")))
 			return
 		}
 		v := s.view(d)
 		st := consoleState{Host: d.name, Screen: v.Screen, LEDs: v.LEDs, Text: v.Text, Effects: append([]string{}, d.deeds...)}
-		s.mu.RUnlock()
+		s.mu.Unlock()
 		reply(w, st)
 	})
 	mux.HandleFunc("POST /console/{host}/report", l.report)
