@@ -52,7 +52,7 @@ func (c *console) Key(usage, modifiers byte) []sim.Deed {
 	c.rest()
 	before := c.world
 	c.last = time.Now()
-	c.world = before.Press(dcui.Key{Mod: modifiers, Usage: usage})
+	c.world = before.Press(hid.Chord{Mods: hid.Mods(modifiers), Key: hid.Usage(usage)})
 	effects := c.world.Effects()
 	if len(effects) == 0 {
 		return nil

@@ -67,6 +67,7 @@ var tour = []struct {
 	{at: "agents.result", items: []string{"Troubleshooting Options", "Restart Management Agents"}, keys: "F11"},
 	{at: "logs", items: []string{"View System Logs"}},
 	{at: "logs.view", items: []string{"View System Logs"}, keys: `"4"`},
+	{at: "logs.search", items: []string{"View System Logs"}, keys: `"4/warn"`},
 	{at: "support", items: []string{"View Support Information"}},
 	{at: "extensions", items: []string{"Remove Custom Extensions"}},
 	{at: "reset", items: []string{"Reset System Configuration"}},
