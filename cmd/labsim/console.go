@@ -1,6 +1,7 @@
 package main
 
 import (
+	"image"
 	"strings"
 	"time"
 
@@ -97,4 +98,10 @@ func (c *console) View() sim.View {
 	screen := c.world.Render()
 	text := strings.Split(strings.TrimSuffix(screen.Text(), "\n"), "\n")
 	return sim.View{Screen: c.world.At(), LEDs: c.world.LEDs(), Text: text}
+}
+
+func (c *console) Picture() image.Image {
+	c.rest()
+	screen := c.world.Render()
+	return picture(&screen)
 }

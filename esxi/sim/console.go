@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"image"
 	"io"
 	"maps"
 	"net/http"
@@ -29,6 +30,8 @@ type Console interface {
 	Boot()
 	// View shows what the screen and the keyboard's lights show.
 	View() View
+	// Picture is the screen in pixels, 8×16 of them for each character.
+	Picture() image.Image
 }
 
 // View is what a console shows.

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"image"
 	"maps"
 	"net/http"
 	"slices"
@@ -46,6 +47,8 @@ func (d *desktop) Boot() { d.mu.Lock(); defer d.mu.Unlock(); d.boots++ }
 func (d *desktop) View() View {
 	return View{Screen: "test", Text: make([]string, 25)}
 }
+
+func (d *desktop) Picture() image.Image { return image.NewGray(screenSize) }
 
 func (d *desktop) fact(name string) string { d.mu.Lock(); defer d.mu.Unlock(); return d.Facts[name] }
 func (d *desktop) started() int            { d.mu.Lock(); defer d.mu.Unlock(); return d.boots }

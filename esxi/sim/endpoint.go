@@ -329,8 +329,7 @@ var errClosed = errors.New("the lab is closed")
 
 // handlerOf puts an inventory behind its endpoint.
 func (e *endpoint) handlerOf(in *inventory) http.Handler {
-	in.reg.SessionManager().ValidLogin = func(l *types.Login) bool {
-		return l.UserName == e.user && in.site.admits(e, l.Password)
-	}
-	return in.handler(e.addr(), e.user, e.password)
+	admits := func(user, password string) bool { return user == e.user && in.site.admits(e, password) }
+	in.reg.SessionManager().ValidLogin = func(l *types.Login) bool { return admits(l.UserName, l.Password) }
+	return in.handler(e.addr(), e.user, e.password, admits)
 }
