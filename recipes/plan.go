@@ -40,19 +40,18 @@ func tracksOf(b dcui.Belief, keys []hid.Chord, done func(dcui.World) bool) (part
 		const most = 250 // places; the longest list has 28
 		var t track
 		at := map[dcui.World]uint8{}
-		var there []dcui.Belief
-		place := func(b dcui.Belief) uint8 {
-			w := b.Worlds()[0]
+		var there []dcui.World
+		place := func(w dcui.World) uint8 {
 			i, ok := at[w]
 			if !ok {
 				i = uint8(len(there))
 				at[w] = i
-				there = append(there, b)
+				there = append(there, w)
 				t.done = append(t.done, done(w))
 			}
 			return i
 		}
-		place(b)
+		place(b.Worlds()[0])
 		for i := 0; i < len(there); i++ {
 			if len(there) > most {
 				left = append(left, b)
@@ -60,12 +59,16 @@ func tracksOf(b dcui.Belief, keys []hid.Chord, done func(dcui.World) bool) (part
 			}
 			row := make([]uint8, len(keys))
 			for j, k := range keys {
-				to := there[i].Press(k)
-				if to.Len() != 1 {
-					for _, w := range to.Worlds() {
-						follow(b.Like(w))
+				to, ok := there[i].Certain(k)
+				if !ok {
+					worlds := there[i].Alone().Press(k).Worlds()
+					if len(worlds) > 1 {
+						for _, w := range worlds {
+							follow(b.Like(w))
+						}
+						return
 					}
-					return
+					to = worlds[0]
 				}
 				row[j] = place(to)
 			}
