@@ -63,6 +63,8 @@ stale, 5 failed and everything is as it was, 6 failed and not as it was,
 		"  labctl net plan nuc01 --to standard",
 		a.netCommand(),
 		a.hostCommand(),
+		a.dcuiCommand(),
+		a.hidCommand(),
 		a.configCommand(),
 		a.versionCommand(),
 		a.completionCommand())
