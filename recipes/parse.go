@@ -60,6 +60,7 @@ type decoder struct {
 	anchors map[string]ast.Node
 	aliases int
 	uses    []inputUse
+	typed   int      // words of all steps
 	stack   []string // files that are being read, for includes
 }
 
@@ -786,6 +787,9 @@ func (d *decoder) action(p pair, s Step) {
 	case "steps":
 		d.steps(d.list(v, "steps"), s.when)
 		return
+	}
+	if d.typed += len(s.words); d.typed > maxKeysAll && d.typed-len(s.words) <= maxKeysAll {
+		d.fail(s.at, "", "more than %d keys in one recipe", maxKeysAll)
 	}
 	d.r.Steps = append(d.r.Steps, s)
 }

@@ -61,6 +61,7 @@ func TestParseErrors(t *testing.T) {
 		{"bad key name in a block", head + "  - keys: |\n      F2 TAB\n      ENTRE\n", []string{`6:7: bad key name "ENTRE"`}},
 		{"the same word twice", head + "  - keys: F2 FF2 F2 FF2\n", []string{`4:14: bad key name "FF2"`, `4:21: bad key name "FF2"`}},
 		{"bad count", head + "  - keys: DOWN×0 DOWNx9999\n  - keys: x2 DOWN\n", []string{"4:11: want a count from 1", "4:18: want a count from 1", "5:11: no key to repeat"}},
+		{"too many keys", head + "  - keys: DOWN×4000 UP×2\n  - keys: UP×4000\n  - keys: UP×4000\n", []string{"4:21: more than 4000 keys", "6:5: more than 10000 keys"}},
 		{"a key too many", head + "  - keys: ALT+F2+F3\n", []string{`4:11: bad key name "ALT+F2+F3": two keys`}},
 		{"open text", head + "  - keys: F2 \"abc\n", []string{"4:14: a text without its closing quote"}},
 		{"open name", head + "  - keys: F2 ${password\n", []string{"4:14: ${ without its }"}},
