@@ -80,6 +80,9 @@ func TestParseErrors(t *testing.T) {
 		{"bad duration", head + "  - wait: 3\n  - wait: -1s\n", []string{`4:11: wait wants a duration and is "3"`, "5:11: wait wants a duration above nothing"}},
 		{"bad confirm", head + "  - confirm: F12\n", []string{`4:14: confirm cannot be "F12"`}},
 		{"bad login", head + "  - login: F3\n  - login: {usr: root}\n", []string{`4:12: login cannot be "F3"`, "5:13: unknown key usr"}},
+		{"no blank after the dash", "recipe: x\nsteps:\n- anchor\n-keys: F2\n", []string{"4:1: unknown key -keys"}},
+		{"no colon", head + "  - keys F2 TAB\n", []string{"4:5: the step keys has no colon"}},
+		{"empty condition", head + "  - anchor\nverify:\n  - {}\n", []string{"6:5: verify is empty"}},
 		{"two actions", head + "  - select: Network Restore Options\n    confirm: F11\n", []string{"5:5: a second action in one step: confirm"}},
 		{"empty steps", "recipe: x\nsteps: []\n", []string{"2:1: steps is empty"}},
 		{"no steps", "recipe: x\n", []string{"1:1: steps: is missing"}},
@@ -122,6 +125,19 @@ func TestParseErrors(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Files from other systems are read as they are meant.
+func TestParseForeignFiles(t *testing.T) {
+	src, err := libraryFile("restore-standard-switch.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []string{strings.ReplaceAll(string(src), "\n", "\r\n"), "\uFEFF" + string(src)} {
+		if r, err := Parse("x.yaml", []byte(s)); err != nil || len(r.Steps) != 5 {
+			t.Errorf("%.20q: %v", s, err)
+		}
 	}
 }
 
