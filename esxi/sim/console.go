@@ -175,7 +175,7 @@ func (s *site) hostFacts(h *host) map[string]string {
 }
 
 // power says whether a desk's machine runs.
-func (s *site) power(d *desk) power {
+func (s *site) powered(d *desk) power {
 	h := s.world.host(d.host)
 	if d.vm == "" || h.system.power != powerOn {
 		return h.system.power
@@ -354,7 +354,7 @@ var errUntaken = errors.New("no machine takes keys there")
 // key gives one input to a console, as a machine takes it: one that boots takes keys and ignores them, one that is off
 // takes none. mu is held.
 func (s *site) key(d *desk, input func(Console) []Deed) error {
-	switch s.power(d) {
+	switch s.powered(d) {
 	case powerOff:
 		return fmt.Errorf("%s is off: %w", d.name, errUntaken)
 	case powerOn:
@@ -365,7 +365,7 @@ func (s *site) key(d *desk, input func(Console) []Deed) error {
 
 // view is what a desk shows; a machine that is off or boots shows nothing that a program could read.
 func (s *site) view(d *desk) View {
-	if p := s.power(d); p != powerOn {
+	if p := s.powered(d); p != powerOn {
 		return View{Screen: p.String(), Text: make([]string, 25)}
 	}
 	return d.con.View()
