@@ -38,6 +38,7 @@ var answered = map[string][]string{
 	"AuthorizationManager":            {"DisableMethods", "EnableMethods"},
 	"HostFirewallSystem":              {"EnableRuleset", "DisableRuleset", "RefreshFirewall"},
 	"Folder":                          {"CreateVM_Task", "Destroy_Task"},
+	"FileManager":                     {"DeleteDatastoreFile_Task"},
 	"SessionManager":                  {"AcquireGenericServiceTicket"},
 	"ResourcePool":                    {"ImportVApp", "CreateResourcePool", "UpdateConfig", "Destroy_Task"},
 }
@@ -92,7 +93,7 @@ func (in *inventory) route() {
 
 // worldly says whether what the api does to objects of this type is done to the world alone.
 func worldly(kind string) bool {
-	return !slices.Contains([]string{"Folder", "ResourcePool", "VirtualMachine", "Datacenter", "AuthorizationManager", "HostFirewallSystem"}, kind)
+	return !slices.Contains([]string{"Folder", "ResourcePool", "VirtualMachine", "Datacenter", "FileManager", "AuthorizationManager", "HostFirewallSystem"}, kind)
 }
 
 // unreadable refuses, as hostd does, what a host cannot tell about distributed switches: it knows the port groups'
@@ -107,6 +108,9 @@ func (in *inventory) unreadable(m *simulator.Method) types.BaseMethodFault {
 		return &types.NotSupported{}
 	}
 	var specs []types.PropertyFilterSpec
+	if m.This.Type == "Folder" && m.Name == "CreateFolder" {
+		return &types.NotSupported{}
+	}
 	switch req := m.Body.(type) {
 	case *types.RetrievePropertiesEx:
 		specs = req.SpecSet
