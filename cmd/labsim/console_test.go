@@ -485,6 +485,9 @@ func TestNestedTypedThroughTheAPI(t *testing.T) {
 		if got := l.effects("nested-esxi"); !slices.Equal(got, []any{"standard switch restored"}) {
 			t.Errorf("through %s: %q", e.Name, got)
 		}
+		if got := l.Nested()[0].Facts["management"]; got != "standard" {
+			t.Errorf("through %s: management is on %s", e.Name, got)
+		}
 		if h := l.host(); !h.Management.Reachable || h.Management.SwitchKind != "distributed" || len(l.effects("nuc01")) != 0 {
 			t.Errorf("what was typed into the VM happened to its host: %+v", h.Management)
 		}
@@ -499,7 +502,7 @@ func TestNestedTypedThroughTheAPI(t *testing.T) {
 		if err := l.Reset(); err != nil {
 			t.Fatal(err)
 		}
-		if got := l.effects("nested-esxi"); len(got) != 0 {
+		if got := l.effects("nested-esxi"); len(got) != 0 || l.Nested()[0].Facts["management"] != "distributed" {
 			t.Errorf("after a reset: %q", got)
 		}
 	}

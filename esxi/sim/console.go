@@ -130,7 +130,7 @@ func (s *site) openDesks() error {
 		if err != nil {
 			return fmt.Errorf("opening the console of %s: %w", d.name, err)
 		}
-		d.con, d.told, d.on = con, facts, true
+		d.con, d.told, d.on = con, maps.Clone(facts), true
 		s.desks = append(s.desks, d)
 		return nil
 	}
@@ -260,9 +260,19 @@ func (s *site) perform(d *desk, deeds []Deed) {
 }
 
 // performVM carries out what keys did to an ESXi that runs in a VM. Its network is none of the lab's: only its power
-// counts here.
+// counts here, and what there is to know about it.
 func (s *site) performVM(d *desk, deeds []Deed) {
 	for _, deed := range deeds {
+		if t, ok := toggles[deed.What]; ok {
+			d.told[t.fact] = t.value
+		}
+		switch deed.What {
+		case deedStandard, deedWiped, deedReset:
+			d.told["management"] = "standard"
+		}
+		if deed.What == deedReset {
+			d.told["ssh"], d.told["shell"], d.told["lockdown"] = "off", "off", "off"
+		}
 		switch deed.What {
 		case deedRestart, deedReset:
 			s.bootVM(d)

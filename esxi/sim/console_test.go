@@ -5,6 +5,7 @@ import (
 	"image"
 	"maps"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -12,7 +13,9 @@ import (
 	"time"
 
 	"github.com/vmware/govmomi/fault"
+	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -319,6 +322,87 @@ func TestLockdownKeepsRootOut(t *testing.T) {
 	d.do(t, l, Deed{What: "lockdown off"})
 	if _, err := dial(t, l.Hosts()[0]); err != nil {
 		t.Errorf("after lockdown mode: %v", err)
+	}
+}
+
+// The API and the console turn the same switches.
+func TestServices(t *testing.T) {
+	l, desk := startDesks(t, "rack")
+	for _, path := range []string{"vcenter", "esxi"} {
+		c := connect(t, l, path)
+		running := func() string {
+			var on []string
+			var hs mo.HostSystem
+			var ss mo.HostServiceSystem
+			pc := property.DefaultCollector(c.Client)
+			if err := pc.RetrieveOne(t.Context(), c.host.Self, []string{"config.service", "config.lockdownMode"}, &hs); err != nil {
+				t.Fatal(err)
+			}
+			if err := pc.RetrieveOne(t.Context(), *c.host.ConfigManager.ServiceSystem, []string{"serviceInfo"}, &ss); err != nil {
+				t.Fatal(err)
+			}
+			for i, s := range hs.Config.Service.Service {
+				if !reflect.DeepEqual(s, ss.ServiceInfo.Service[i]) {
+					t.Errorf("%+v in one place, %+v in the other", s, ss.ServiceInfo.Service[i])
+				}
+				if s.Running {
+					on = append(on, s.Key)
+				}
+			}
+			return strings.Join(append(on, string(hs.Config.LockdownMode)), " ")
+		}
+		want := func(s string) {
+			t.Helper()
+			if got := running(); got != s {
+				t.Errorf("%s: %s, want %s", path, got, s)
+			}
+		}
+		want("DCUI lockdownDisabled")
+		ss := *c.host.ConfigManager.ServiceSystem
+		if _, err := methods.StartService(t.Context(), c.Client, &types.StartService{This: ss, Id: "TSM-SSH"}); err != nil {
+			t.Fatal(err)
+		}
+		want("DCUI TSM-SSH lockdownDisabled")
+		if got := desk("nuc01").fact("ssh") + desk("nuc02").fact("ssh"); got != "onoff" {
+			t.Errorf("%s: the consoles of nuc01 and nuc02 believe that SSH is %s", path, got)
+		}
+		desk("nuc01").do(t, l, Deed{What: "shell on"})
+		want("DCUI TSM TSM-SSH lockdownDisabled")
+		desk("nuc01").do(t, l, Deed{What: "ssh off"})
+		if _, err := methods.StopService(t.Context(), c.Client, &types.StopService{This: ss, Id: "TSM"}); err != nil {
+			t.Fatal(err)
+		}
+		want("DCUI lockdownDisabled")
+		for _, id := range []string{"telnet", "DCUI"} {
+			if _, err := methods.StopService(t.Context(), c.Client, &types.StopService{This: ss, Id: id}); err == nil {
+				t.Errorf("%s: %s was stopped", path, id)
+			}
+		}
+		_, err := methods.EnterLockdownMode(t.Context(), c.Client, &types.EnterLockdownMode{This: c.host.Self})
+		if path == "esxi" {
+			if !fault.Is(err, &types.NotSupported{}) {
+				t.Errorf("lockdown mode in a direct session: %v", err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		want("DCUI lockdownNormal")
+		if _, err := dial(t, l.Hosts()[0]); err == nil || desk("nuc01").fact("lockdown") != "normal" {
+			t.Errorf("in lockdown mode root logs in: %v", err)
+		}
+		if _, err := methods.EnterLockdownMode(t.Context(), c.Client, &types.EnterLockdownMode{This: c.host.Self}); err == nil {
+			t.Error("lockdown mode twice")
+		}
+		if _, err := methods.ExitLockdownMode(t.Context(), c.Client, &types.ExitLockdownMode{This: c.host.Self}); err != nil {
+			t.Fatal(err)
+		}
+		want("DCUI lockdownDisabled")
+		res, err := methods.QueryOptions(t.Context(), c.Client, &types.QueryOptions{This: *c.host.ConfigManager.AdvancedOption, Name: consoleTimeOut})
+		if err != nil || len(res.Returnval) != 1 || fmt.Sprint(res.Returnval[0].GetOptionValue().Value) != "600" {
+			t.Errorf("%s: %+v, %v", path, res, err)
+		}
 	}
 }
 
