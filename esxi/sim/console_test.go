@@ -251,9 +251,8 @@ func TestConsoleLearns(t *testing.T) {
 		t.Errorf("after the way back it believes in %s", got)
 	}
 	_ = connect(t, l, "esxi").update(types.HostNetworkConfig{Vnic: []types.HostVirtualNicConfig{{ChangeOperation: "remove", Device: "vmk0"}}})
-	if got := d.fact("management"); got != "none" {
-		t.Errorf("without vmk0 it believes in %s", got)
-	}
+	// The cut that ends the call comes in the middle of the change.
+	eventually(t, func() string { return d.fact("management") }, "none")
 }
 
 // Agents and restarts end every session with the host, and only the agents leave its VMs alone.
