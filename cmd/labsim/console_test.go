@@ -284,6 +284,28 @@ func TestWipedNetwork(t *testing.T) {
 	}
 }
 
+// Where the wire drops tags, an untagged port on the distributed switch is a way out as well.
+func TestRestoreVDS(t *testing.T) {
+	l := startLab(t, "nuc")
+	if err := l.Arm(sim.Fault{Fault: "wire-vlan", Host: "nuc01", VLAN: 999}); err != nil {
+		t.Fatal(err)
+	}
+	l.change()
+	if l.host().Management.Reachable {
+		t.Fatal("the host is not cut off")
+	}
+	l.keys("nuc01", login(l.password("nuc01"))+"DOWN×4 ENTER DOWN×2 ENTER F11")
+	if m := l.host().Management; !m.Reachable || m.SwitchKind != "distributed" || m.VLAN != 0 {
+		t.Errorf("%+v", m)
+	}
+	if got := l.effects("nuc01"); !slices.Equal(got, []any{"distributed switch restored"}) {
+		t.Errorf("effects %q", got)
+	}
+	if err := l.Reset(); err != nil || l.host().Management.VLAN != 20 {
+		t.Errorf("after a reset: %v, %+v", err, l.host().Management)
+	}
+}
+
 func TestRestart(t *testing.T) {
 	l := startLab(t, "nuc", func(o *sim.Options) { o.BootAfter = 2 * time.Second }) // some keys long
 	p := l.password("nuc01")

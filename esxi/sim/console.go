@@ -46,7 +46,8 @@ type View struct {
 type Deed struct {
 	What string
 	// Settings are those of the management network that a confirm changed: adapters (with commas), vlan; ipv4 (off,
-	// dhcp or static) with address, netmask and gateway; dns1 and dns2.
+	// dhcp or static) with address, netmask and gateway; dns1 and dns2. Those of a restored distributed switch are
+	// adapters and vlan.
 	Settings map[string]string
 	Password string // of root, after "password changed"
 }
@@ -309,7 +310,7 @@ func (s *site) performHost(w *world, h *host, deed Deed) {
 	case deedStandard:
 		w.restoreStandard(h)
 	case deedDistributed:
-		w.restoreDistributed(h)
+		w.restoreDistributed(h, deed.Settings)
 	case deedWiped:
 		w.wipe(h)
 	case deedReset:

@@ -126,7 +126,9 @@ func TestDeeds(t *testing.T) {
 		{"an adapter that is not there", "standard", []Deed{settings("adapters", "vmnic0,vusb0")}, "vSwitch0[vmnic0] DVS0[] vmk0→Management Network 192.168.20.11", "standard"},
 		{"and back", "standard", []Deed{settings("adapters", ""), settings("adapters", "vmnic0")}, "vSwitch0[vmnic0] DVS0[] vmk0→Management Network 192.168.20.11", "standard"},
 		{"dialogs on a distributed switch", "nuc", []Deed{settings("vlan", "7", "adapters", "")}, "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt 192.168.20.11", "distributed"},
-		{"restore vDS with an uplink", "nuc", []Deed{{What: deedDistributed}}, "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt 192.168.20.11", "distributed"},
+		{"restore vDS in its VLAN", "nuc", []Deed{{What: deedDistributed, Settings: map[string]string{"adapters": "vmnic0", "vlan": "20"}}}, "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt 192.168.20.11", "distributed"},
+		{"restore vDS in another", "nuc", []Deed{{What: deedDistributed, Settings: map[string]string{"adapters": "vmnic0", "vlan": "7"}}}, "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt unreachable 192.168.20.11", "distributed"},
+		{"restore vDS untagged, and again", "ephemeral", []Deed{{What: deedDistributed}, {What: deedDistributed, Settings: map[string]string{"vlan": "20"}}}, "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt 192.168.20.11", "distributed"},
 		{"a restart of the management network", "nuc", []Deed{{What: deedRestartNet}}, "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt 192.168.20.11", "distributed"},
 		{"what the lab does not know", "nuc", []Deed{{What: "ping test"}}, "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt 192.168.20.11", "distributed"},
 	} {
@@ -196,7 +198,7 @@ func TestRestoreDistributed(t *testing.T) {
 	if l.State().Hosts[0].Management.Reachable {
 		t.Fatal("the uplink is there still")
 	}
-	desk("nuc01").do(t, l, Deed{What: deedDistributed})
+	desk("nuc01").do(t, l, Deed{What: deedDistributed, Settings: map[string]string{"adapters": "vmnic0", "vlan": "20"}})
 	if got := picture(l); !strings.HasPrefix(got, "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt") || !l.State().Hosts[0].Management.Reachable {
 		t.Error(got)
 	}
