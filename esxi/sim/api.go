@@ -29,6 +29,8 @@ var answered = map[string][]string{
 		"UpdateNetworkConfig", "AddVirtualSwitch", "UpdateVirtualSwitch", "RemoveVirtualSwitch", "AddPortGroup", "UpdatePortGroup",
 		"RemovePortGroup", "AddVirtualNic", "UpdateVirtualNic", "RemoveVirtualNic", "RefreshNetworkSystem", "QueryNetworkHint",
 	},
+	"HostServiceSystem":               {"StartService", "StopService", "RefreshServices"},
+	"HostSystem":                      {"EnterLockdownMode", "ExitLockdownMode"},
 	"HostVirtualNicManager":           {"QueryNetConfig", "SelectVnicForNicType", "DeselectVnicForNicType"},
 	"DistributedVirtualSwitch":        {"ReconfigureDvs_Task", "FetchDVPorts", "AddDVPortgroup_Task", "CreateDVPortgroup_Task", "Destroy_Task"},
 	"DistributedVirtualPortgroup":     {"ReconfigureDVPortgroup_Task", "Destroy_Task"},
@@ -148,7 +150,7 @@ func meetsNetworks(s types.BaseSelectionSpec) bool {
 // hostOf finds the host one of whose managers this is.
 func (a *api) hostOf(manager types.ManagedObjectReference) string {
 	for name, hs := range a.hosts {
-		for _, ref := range []*types.ManagedObjectReference{hs.ConfigManager.NetworkSystem, hs.ConfigManager.VirtualNicManager} {
+		for _, ref := range []*types.ManagedObjectReference{hs.ConfigManager.NetworkSystem, hs.ConfigManager.VirtualNicManager, hs.ConfigManager.ServiceSystem} {
 			if *ref == manager {
 				return name
 			}

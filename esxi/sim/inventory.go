@@ -164,7 +164,11 @@ func (in *inventory) addHost(h *host) error {
 		summary.Vendor, summary.Model, summary.Uuid = hardware.SystemInfo.Vendor, hardware.SystemInfo.Model, hardware.SystemInfo.Uuid
 		summary.NumNics = int32(len(h.pnics))
 		hs.Summary.Hardware = &summary
+		in.addServices(&hs.ConfigManager.ServiceSystem)
 	})
+	if m, ok := in.reg.Get(*hs.ConfigManager.AdvancedOption).(*simulator.OptionManager); ok {
+		m.UpdateOptions(&types.UpdateOptions{ChangedValue: []types.BaseOptionValue{&types.OptionValue{Key: consoleTimeOut, Value: int64(600)}}})
+	}
 	if cr, ok := in.reg.Get(*hs.Parent).(*mo.ComputeResource); ok {
 		cr.Name = name
 	}
