@@ -73,8 +73,8 @@ func (a *api) setSystem(hostName string, change func(*system) error) *soap.Fault
 	return nil
 }
 
-// run starts or stops a service; to stop the console is to pull its plug, which the lab does not play.
-func (a *api) run(this types.ManagedObjectReference, key string, on bool) *soap.Fault {
+// runService starts or stops a service; to stop the console is to pull its plug, which the lab does not play.
+func (a *api) runService(this types.ManagedObjectReference, key string, on bool) *soap.Fault {
 	return a.setSystem(a.hostOf(this), func(y *system) error {
 		switch key {
 		case serviceShell:
@@ -93,12 +93,12 @@ func (a *api) run(this types.ManagedObjectReference, key string, on bool) *soap.
 }
 
 func (a *api) StartService(req *types.StartService) soap.HasFault {
-	fault := a.run(req.This, req.Id, true)
+	fault := a.runService(req.This, req.Id, true)
 	return &methods.StartServiceBody{Fault_: fault, Res: result(fault, &types.StartServiceResponse{})}
 }
 
 func (a *api) StopService(req *types.StopService) soap.HasFault {
-	fault := a.run(req.This, req.Id, false)
+	fault := a.runService(req.This, req.Id, false)
 	return &methods.StopServiceBody{Fault_: fault, Res: result(fault, &types.StopServiceResponse{})}
 }
 
