@@ -56,6 +56,11 @@ func (a *app) openGadget(ctx context.Context, u keyboardPlace, o keyboardOptions
 		return nil, err
 	}
 	g := &usbKeyboard{sys: gadget.System{Root: o.Root}, open: hid.Open}
+	return g.keyboard(ctx, a, u, o)
+}
+
+// keyboard starts a run.
+func (g *usbKeyboard) keyboard(ctx context.Context, a *app, u keyboardPlace, o keyboardOptions) (*keyboard, error) {
 	kb, err := g.start(ctx, a, u, o)
 	if err != nil {
 		err = fmt.Errorf("opening keyboard %s: %w", u.text, err)
