@@ -449,3 +449,92 @@ func TestModelKeyboard(t *testing.T) {
 		t.Errorf("an unknown fact: %v", err)
 	}
 }
+
+// host is a sink that keeps what it gets and may show its lights.
+type host struct {
+	got    []hid.Report
+	lights hid.LEDs
+	silent bool
+	keys   hid.Decoder
+}
+
+func (h *host) Take(_ context.Context, r hid.Report) error {
+	h.got = append(h.got, r)
+	for _, e := range h.keys.Decode(r) {
+		switch {
+		case e.Down && e.Key == hid.KeyNumLock:
+			h.lights ^= hid.NumLock
+		case e.Down && e.Key == hid.KeyCapsLock:
+			h.lights ^= hid.CapsLock
+		}
+	}
+	return nil
+}
+
+func (h *host) Lights() (hid.LEDs, bool) { return h.lights, !h.silent }
+
+// A secret is typed only where Caps Lock is seen to be off, and what was tapped
+// for that is tapped in pairs.
+func TestReadyForSecret(t *testing.T) {
+	for name, tc := range map[string]struct {
+		h        *host
+		accepted bool
+		want     int
+		taps     int // of lock keys, in all
+	}{
+		"off":              {&host{}, false, exitDone, 2},
+		"on":               {&host{lights: hid.CapsLock | hid.ScrollLock}, false, exitDone, 4},
+		"silent":           {&host{silent: true}, false, exitUnsafe, 2},
+		"silent, accepted": {&host{silent: true}, true, exitDone, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := &app{env: testEnv(t)}
+			before := tc.h.lights
+			kb := &keyboard{Keyboard: hid.NewKeyboard(tc.h, hid.Options{})}
+			restore, err := a.readyForSecret(t.Context(), kb, tc.accepted)
+			if got := exitCode(t.Context(), err); got != tc.want {
+				t.Errorf("exit %d, %v", got, err)
+			}
+			if err == nil && !tc.h.silent && tc.h.lights&hid.CapsLock != 0 {
+				t.Error("Caps Lock is on")
+			}
+			if err == nil {
+				if err := restore(); err != nil {
+					t.Error(err)
+				}
+			}
+			if tc.h.lights != before {
+				t.Errorf("lights %03b, before %03b", tc.h.lights, before)
+			}
+			chords, err := hid.DecodeChords(tc.h.got)
+			if err != nil || len(chords) != tc.taps {
+				t.Errorf("taps %v, %v", chords, err)
+			}
+		})
+	}
+}
+
+// Pauses: none at all with --gap 0s, unless --hold asks for one.
+func TestPace(t *testing.T) {
+	for args, want := range map[string]hid.Pace{
+		"":                    {Hold: hid.DefaultHold, Gap: hid.DefaultGap, Lead: hid.DefaultLead},
+		"--gap 0s":            {},
+		"--gap 0s --hold 0s":  {},
+		"--hold 0s":           {Gap: hid.DefaultGap, Lead: hid.DefaultLead},
+		"--gap 0s --hold 5s":  {Hold: 5 * time.Second},
+		"--gap 1ms --hold 2s": {Hold: 2 * time.Second, Gap: time.Millisecond, Lead: hid.DefaultLead},
+	} {
+		a := &app{env: testEnv(t)}
+		c := a.hidPressCommand()
+		var f typing
+		c.ResetFlags()
+		f.add(a, c)
+		if err := c.ParseFlags(strings.Fields(args)); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.finish(a, c); err != nil || f.pace != want {
+			t.Errorf("%q: %+v, %v", args, f.pace, err)
+		}
+	}
+}
