@@ -33,7 +33,7 @@ next of them.
 Where a terminal or a desktop keeps a function key to itself, ctrl+f and a key
 of the row of digits stand for it (ctrl+f 2 is F2, ctrl+f - is F11, ctrl+f = is
 F12; ctrl+f c is Caps Lock), and ctrl+a likewise for ALT and a function key.
-ctrl+t lets the idle time-out pass, ctrl+r starts again, ctrl+q ends.
+ctrl+t lets the idle time-out pass, ctrl+r starts again, ctrl+q or ctrl+f q ends.
 
 The password of root is labctl, or what LABCTL_PASSWORD holds. What was done to
 the host is told at the end. Without a terminal the keys are read from stdin as
@@ -239,8 +239,8 @@ func (p *practice) reset() error {
 func (p *practice) press(c hid.Chord, char rune) {
 	hides := p.world.InPasswordField() || !p.belief.All(func(w dcui.World) bool { return !w.InPasswordField() })
 	r := keyRecord{chord: c, char: char, secret: hides && mayType(c), before: p.belief, from: p.world}
-	p.belief, _ = p.belief.Step(consoleKey(c))
-	p.world, p.evidence = p.world.Step(consoleKey(c))
+	p.belief, _ = p.belief.Step(c)
+	p.world, p.evidence = p.world.Step(c)
 	p.keys++
 	p.views, p.note = 0, ""
 	p.last = r.word()
@@ -267,8 +267,6 @@ func mayType(c hid.Chord) bool {
 	return c.Mods&^(hid.Shift|hid.RightShift|hid.AltGr) == 0 &&
 		(u >= hid.KeyA && u <= hid.Key0 || u >= hid.KeySpace && u < hid.KeyCapsLock || u == 0x64 || u == 0x87 || u == 0x89)
 }
-
-func consoleKey(c hid.Chord) hid.Chord { return c }
 
 // typed gives a character to the console, on its keyboard's layout.
 func (p *practice) typed(r rune) {
@@ -415,6 +413,13 @@ func (a *app) play(ctx context.Context, p *practice, title string) error {
 		return a.playStream(ctx, p)
 	}
 	l, ok := a.startLive()
+	if !ok && a.get("TERM") != "dumb" {
+		// Keys come from a terminal, so there is one to draw on.
+		if f, err := a.tty(); err == nil {
+			defer f.Close()
+			l, ok = a.liveOn(f), true
+		}
+	}
 	if !ok {
 		return hintf(usagef("labctl dcui needs a terminal that can place the cursor"), "TERM=%s and the streams given do not; keys can also come from a file on stdin", a.get("TERM"))
 	}
@@ -424,6 +429,7 @@ func (a *app) play(ctx context.Context, p *practice, title string) error {
 		return fmt.Errorf("set the terminal to raw mode: %w", err)
 	}
 	defer term.Restore(int(in.Fd()), before)
+	defer holdConsole(in)()
 	return p.loop(ctx, in, l, title)
 }
 
@@ -561,7 +567,7 @@ func (p *practice) draw(w, h int, title string, ab ability) *canvas {
 	screen := p.world.Render()
 	rows := statusRows
 	switch {
-	case h < 20:
+	case h < 8:
 		rows = 1
 	case h < dcui.Rows+statusRows:
 		rows = 2

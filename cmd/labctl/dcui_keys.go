@@ -97,6 +97,8 @@ func (d *keyReader) prefixed(t typed) []typed {
 		c.Key = hid.KeyNumLock
 	case t.char == 's':
 		c.Key = hid.KeyScroll
+	case t.char == 'q': // a line with flow control keeps ctrl+q to itself
+		return []typed{{command: ctrlQuit}}
 	default:
 		return nil
 	}

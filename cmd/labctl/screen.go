@@ -325,9 +325,9 @@ func cutLast(s, sep string) (before, after string) {
 	return "", s
 }
 
-// startLive takes the terminal over. Where none of stdout and stderr is one, or
-// it cannot place the cursor, ok is false. A terminal on stdout is left to the
-// result with -o json.
+// startLive takes the terminal over: that on stdout, which with -o json is left
+// to the result, else that on stderr. Where neither is one, or it cannot place
+// the cursor, ok is false.
 func (a *app) startLive() (l *live, ok bool) {
 	if a.get("TERM") == "dumb" {
 		return nil, false
@@ -339,12 +339,16 @@ func (a *app) startLive() (l *live, ok bool) {
 	for _, s := range streams {
 		f, isFile := s.(*os.File)
 		if isFile && a.terminal(s) {
-			l := &live{a: a, out: f, file: f, ability: a.ability(f)}
-			l.start()
-			return l, true
+			return a.liveOn(f), true
 		}
 	}
 	return nil, false
+}
+
+func (a *app) liveOn(f *os.File) *live {
+	l := &live{a: a, out: f, file: f, ability: a.ability(f)}
+	l.start()
+	return l
 }
 
 func (l *live) start() {
