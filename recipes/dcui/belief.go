@@ -507,7 +507,9 @@ func (s *Screen) hash() uint64 {
 // discard them; it comes after the ESCs, where no field is open. Where N is
 // depends on the layout: on most it is on the key of a US keyboard, on Dvorak
 // on that of L, which means nothing to any screen where N is tried. Greek,
-// Russian and Ukrainian have none. A host that is down cannot be led anywhere.
+// Russian and Ukrainian have none, and there, or where nothing is known of the
+// layout, N is its code on the keypad. A host that is down cannot be led
+// anywhere.
 func (b Belief) Anchor() ([]hid.Chord, bool) {
 	for _, keys := range anchors {
 		after := b
@@ -525,11 +527,17 @@ var (
 	keyN       = hid.Chord{Key: hid.KeyA + 'n' - 'a'}
 	keyNDvorak = hid.Chord{Key: hid.KeyA + 'l' - 'a'}
 
+	// codeN is the N of every layout: its number on the keypad under Alt.
+	codeN = []hid.Chord{
+		{Mods: hid.Alt, Key: hid.KeyKP1, Keep: true}, {Mods: hid.Alt, Key: hid.KeyKP1, Keep: true}, {Mods: hid.Alt, Key: hid.KeyKP0},
+	}
+
 	anchors = [...][]hid.Chord{
 		{AltF2, Esc, Esc, Esc, Esc},
 		{AltF2, Esc, Esc, Esc, Esc, keyN, Esc, keyN, Esc, Esc},
 		{AltF2, Esc, Esc, Esc, Esc, keyNDvorak, Esc, keyNDvorak, Esc, Esc},
 		{AltF2, Esc, Esc, Esc, Esc, keyN, keyNDvorak, Esc, keyN, keyNDvorak, Esc, Esc},
+		slices.Concat([]hid.Chord{AltF2, Esc, Esc, Esc, Esc}, codeN, []hid.Chord{Esc}, codeN, []hid.Chord{Esc, Esc}),
 	}
 	shortAnchor, longAnchor = anchors[0], anchors[1]
 )
