@@ -21,7 +21,12 @@ type comparison struct {
 // model does not confirm it.
 func compare(v *recipes.Verdict, known map[string]string, layout string) (c comparison, ok bool) {
 	var right, wrong *recipes.Ending
-	best := 1 << 10
+	best, most := 1<<10, dcui.Nothing
+	for _, e := range v.Worlds {
+		if e.OK {
+			most = max(most, e.World.Effect())
+		}
+	}
 	for i := range v.Worlds {
 		good := &v.Worlds[i]
 		if !good.OK {
@@ -37,6 +42,9 @@ func compare(v *recipes.Verdict, known map[string]string, layout string) (c comp
 			score := 2 * len(differing(good.Facts, bad.Facts))
 			if !fromWelcome(bad) || !fromWelcome(good) {
 				score += 5
+			}
+			if good.World.Effect() < most { // right by chance, or because there was nothing to do
+				score += 10
 			}
 			if score < best {
 				best, right, wrong = score, good, bad
