@@ -353,7 +353,7 @@ func (c *compiler) input(name string, at place) {
 			c.fail(at, "", "secret %s cannot be typed", name)
 			return
 		}
-		o.chords = chords
+		o.chords, o.known = chords, true
 	}
 	c.add(o)
 	// The layout is one of the model's own, so there is no error.
