@@ -1,0 +1,154 @@
+package guest
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/labctl/labctl/hid"
+)
+
+// console is tty1, read as a program with a full screen reads it.
+type console struct {
+	file *os.File
+	mu   sync.Mutex
+	got  []byte
+}
+
+func openConsole(t *testing.T) *console {
+	t.Helper()
+	f, err := os.OpenFile("/dev/tty1", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := makeRaw(int(f.Fd())); err != nil {
+		t.Fatal(err)
+	}
+	c := &console{file: f}
+	t.Cleanup(func() { _ = f.Close() })
+	go func() {
+		b := make([]byte, 4096)
+		for {
+			n, err := f.Read(b)
+			if err != nil {
+				return
+			}
+			c.mu.Lock()
+			c.got = append(c.got, b[:n]...)
+			c.mu.Unlock()
+		}
+	}()
+	return c
+}
+
+func (c *console) text() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return string(c.got)
+}
+
+func (c *console) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.got = nil
+}
+
+// Numbers of a console keymap (include/uapi/linux/kd.h and keyboard.h).
+const (
+	kdSetKey    = 0x4B47 // KDSKBENT
+	noSuchMap   = 0x027f // K_NOSUCHMAP: removes a table
+	tables      = 256
+	keysInTable = 128 // in the binary form of a keymap
+)
+
+// loadKeymap loads the binary form of a keymap: a word, a byte for each table that
+// says whether it is there, and those that are, of 128 keys of two bytes.
+func loadKeymap(t *testing.T, c *console, data []byte) {
+	t.Helper()
+	const magic = "bkeymap"
+	if !bytes.HasPrefix(data, []byte(magic)) || len(data) < len(magic)+tables {
+		t.Fatal("no binary keymap")
+	}
+	there, keys := data[len(magic):len(magic)+tables], data[len(magic)+tables:]
+	set := func(table, index int, value uint16) {
+		entry := uint32(table) | uint32(index)<<8 | uint32(value)<<16
+		if err := unix.IoctlSetPointerInt(int(c.file.Fd()), kdSetKey, int(int32(entry))); err != nil {
+			t.Fatalf("setting key %d of table %d: %v", index, table, err)
+		}
+	}
+	for table := range tables {
+		if there[table] == 0 {
+			if table > 0 {
+				set(table, 0, noSuchMap)
+			}
+			continue
+		}
+		for i := range keysInTable {
+			set(table, i, binary.LittleEndian.Uint16(keys[2*i:]))
+		}
+		keys = keys[2*keysInTable:]
+	}
+}
+
+// TestLayouts types every printable ASCII character on every layout that can,
+// and compares with what arrives at a console that has the keymap of that name.
+func TestLayouts(t *testing.T) {
+	kb, _ := plug(t, hid.Options{})
+	c := openConsole(t)
+	for _, l := range hid.Layouts() {
+		data, err := os.ReadFile("/etc/keymaps/" + l.Short())
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		loadKeymap(t, c, data)
+		if _, err := c.file.WriteString("\x1bc"); err != nil { // a lock of the layout before is not for this one
+			t.Fatal(err)
+		}
+		var typed []rune
+		var chords []hid.Chord
+		for r := rune(' '); r <= '~'; r++ {
+			one, err := l.Chords(string(r))
+			if err != nil {
+				continue
+			}
+			// Enter ends what came of one character.
+			typed, chords = append(typed, r), append(append(chords, one...), hid.Chord{Key: hid.KeyEnter})
+		}
+		c.forget()
+		if _, err := kb.Type(t.Context(), chords, hid.Pace{}); err != nil {
+			t.Fatal(err)
+		}
+		enters := func() int { return strings.Count(c.text(), "\r") }
+		for wait := time.Now(); enters() < len(typed) && time.Since(wait) < 2*time.Second; {
+			time.Sleep(5 * time.Millisecond)
+		}
+		got := strings.Split(c.text(), "\r")
+		var wrong []string
+		for i, r := range typed {
+			if i >= len(got) || got[i] != string(r) {
+				arrived := "nothing"
+				if i < len(got) {
+					arrived = fmt.Sprintf("%q", got[i])
+				}
+				one, _ := l.Chords(string(r))
+				wrong = append(wrong, fmt.Sprintf("%c→%s (%v)", r, arrived, one))
+			}
+		}
+		fmt.Printf("layout %-10s %2d of 95 typed, %2d wrong: %s\n", l.Short(), len(typed), len(wrong), strings.Join(wrong, " "))
+	}
+	data, err := os.ReadFile("/etc/keymaps/us")
+	if err != nil {
+		t.Fatal(err)
+	}
+	loadKeymap(t, c, data)
+	_ = slices.Max[[]int]
+}
