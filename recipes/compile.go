@@ -519,7 +519,7 @@ func (c *compiler) anchor() {
 
 func (c *compiler) login(s *Step) {
 	c.selected, c.spent = "", 0
-	if c.now.All(func(w dcui.World) bool { return strings.HasPrefix(w.At(), "shell.") }) {
+	if c.now.All(func(w dcui.World) bool { return strings.HasPrefix(w.At(), "shell") }) {
 		c.gate(func(w dcui.World) bool { return w.At() == "shell.login" }, "the shell does not ask for a login")
 		c.capsOff()
 		if len(s.user) > 0 {
@@ -687,7 +687,9 @@ func (c *compiler) mark(t *setting, kind fieldKind) {
 		return
 	}
 	is := func(w dcui.World) bool { return (w.Value() != "") == (state == "on") }
-	if c.now.All(is) {
+	// What stands in a form when it opens is the host's business and no fact, so
+	// a radio button is marked even where the model has it marked: twice is once.
+	if kind == checkBox && c.now.All(is) {
 		return
 	}
 	if kind == checkBox {
@@ -729,6 +731,8 @@ func fieldLength(label string) int {
 		return len("4095")
 	case strings.Contains(label, "Password"):
 		return 0 // opens empty
+	case strings.HasPrefix(label, "Ping Address"):
+		return len("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
 	case strings.HasPrefix(label, "Static address"), label == "Default gateway":
 		return len("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128")
 	}

@@ -1,7 +1,9 @@
 package recipes
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"github.com/labctl/labctl/hid"
+	"github.com/labctl/labctl/recipes/dcui"
 )
 
 // The formats of Export and Import.
@@ -40,6 +43,149 @@ type FormatError struct{ Format string }
 
 func (e *FormatError) Error() string {
 	return fmt.Sprintf("unknown format %q: it is one of %s", e.Format, strings.Join(Formats(), ", "))
+}
+
+// Export writes a program in a foreign format: its keys and its pauses, and for
+// each secret, and each variable without a value, a name in its place. What
+// only labctl can do is left out where the keys are right without it (the check
+// of Caps Lock, what verify asks for), and a step that cannot go without it is
+// an *ExportError. Keys that are right for a part of the worlds only are
+// written too; which ones that is, the program's verdict tells.
+func Export(p *Program, format string) ([]byte, error) {
+	name := p.recipe.Name
+	if !slices.Contains(Formats(), format) {
+		return nil, &FormatError{format}
+	}
+	// A script is for one layout, so it need not cope with others.
+	if len(p.start.Values("layout")) > 1 {
+		start, err := p.start.Only("layout", p.layout.Short())
+		if err != nil {
+			return nil, fmt.Errorf("exporting recipe %s: %w", name, err)
+		}
+		if p, err = p.recipe.compile(start, p.vars); err != nil {
+			return nil, fmt.Errorf("exporting recipe %s: %w", name, err)
+		}
+	}
+	if p.end.Len() == 0 && p.dead != "" {
+		return nil, fmt.Errorf("exporting recipe %s: no keys lead to its goal: %s", name, p.dead)
+	}
+	beats, err := p.beats(format)
+	if err != nil {
+		return nil, err
+	}
+	if len(beats) == 0 {
+		return nil, fmt.Errorf("exporting recipe %s: on this host it types nothing", name)
+	}
+	var out []byte
+	if format == Packer {
+		var list [][]glyph
+		if list, err = writePacker(beats, p.layout); err == nil {
+			out, err = packerList(list)
+		}
+	} else {
+		var b strings.Builder
+		p.remarks(&b)
+		err = p.writeDuckySteps(&b, beats)
+		out = []byte(b.String())
+	}
+	var u *unfit
+	if errors.As(err, &u) {
+		return nil, p.unfitStep(format, u.step, u.reason)
+	}
+	return out, err
+}
+
+func (p *Program) unfitStep(format string, step int, reason string) error {
+	return &ExportError{Format: format, Step: step, Text: p.recipe.Steps[step].Text, Reason: reason}
+}
+
+// beats tells what the program does at the keyboard.
+func (p *Program) beats(format string) ([]beat, error) {
+	var all []beat
+	for _, o := range p.ops {
+		switch o.kind {
+		case opKeys:
+			if len(o.words) == 1 && o.words[0].kind == textWord {
+				all = append(all, beat{kind: beatText, step: o.step, text: o.words[0].text})
+				break
+			}
+			for _, c := range o.chords {
+				all = append(all, beat{kind: beatChord, step: o.step, chord: c})
+			}
+		case opToken:
+			for _, w := range o.words {
+				all = append(all, beat{kind: beatInput, step: o.step, text: w.text})
+			}
+		case opHold:
+			for _, c := range o.chords {
+				all = append(all, beat{kind: beatHold, step: o.step, chord: c, pause: o.after})
+			}
+			continue
+		case opProbe:
+			return nil, p.unfitStep(format, o.step, "only labctl can ask whether that holds")
+		}
+		if o.after > 0 {
+			all = append(all, beat{kind: beatPause, step: o.step, pause: o.after})
+		}
+	}
+	return all, nil
+}
+
+// remarks says at the top of a script what it is and what it takes for granted.
+func (p *Program) remarks(b *strings.Builder) {
+	rem := func(format string, args ...any) {
+		fmt.Fprintf(b, "REM %s\n", strings.Map(printable, fmt.Sprintf(format, args...)))
+	}
+	rem("%s: %s", p.recipe.Name, p.recipe.Summary)
+	rem("Risk: %s. Written by labctl recipe export.", p.recipe.Risk)
+	rem("Set the language of the device to the console's layout: %s.", p.layout.Name())
+	for _, f := range dcui.FactNames() {
+		left, all := p.end.Values(f), p.start.Values(f)
+		others := slices.DeleteFunc(all, func(v string) bool { return slices.Contains(left, v) })
+		switch {
+		case len(others) == 0 || f == "layout":
+		case len(others) < len(left):
+			rem("Right only where %s is not %s.", f, strings.Join(others, " or "))
+		default:
+			rem("Right only where %s is %s.", f, strings.Join(left, " or "))
+		}
+	}
+	inputs := map[string]bool{}
+	for _, o := range p.ops {
+		switch {
+		case o.kind == opCaps && !inputs["\x00caps"]:
+			inputs["\x00caps"] = true
+			rem("Caps Lock has to be off: labctl looks at its light, a script cannot.")
+		case o.kind == opToken && !inputs[o.words[0].text]:
+			name := o.words[0].text
+			inputs[name] = true
+			in, _, _ := p.recipe.input(name)
+			rem("Put in the place of %s%s%s: %s", placeholderOpen, name, placeholderClose, cmp.Or(in.Summary, name))
+		}
+	}
+	for _, k := range p.recipe.Verify {
+		rem("Afterwards: %s.", k)
+	}
+	if p.pace.Gap > 0 {
+		fmt.Fprintf(b, "DEFAULT_DELAY %d\n", milliseconds(p.pace.Gap))
+	}
+}
+
+// writeDuckySteps writes each step under a remark that names it.
+func (p *Program) writeDuckySteps(b *strings.Builder, beats []beat) error {
+	for len(beats) > 0 {
+		step := beats[0].step
+		n := slices.IndexFunc(beats, func(t beat) bool { return t.step != step })
+		if n < 0 {
+			n = len(beats)
+		}
+		fmt.Fprintf(b, "REM Step %d: %s\n", step+1, strings.Map(printable, p.recipe.Steps[step].Text))
+		if err := writeDucky(b, beats[:n], p.layout); err != nil {
+			return err
+		}
+		beats = beats[n:]
+	}
+	return nil
 }
 
 // beat is one thing that a program does at the keyboard: it presses a chord,
@@ -98,6 +244,10 @@ var duckyMods = map[hid.Mods]string{
 // every device knows: the text is to be replaced before it is used.
 const placeholderOpen, placeholderClose = "{{", "}}"
 
+// manyLines is how many equal lines are shorter as a REPEAT, which not every
+// device has.
+const manyLines = 8
+
 // writeDucky writes beats, each text for a device whose language is that of the
 // layout. A chord that is no key by itself becomes the character that it types.
 func writeDucky(b *strings.Builder, beats []beat, l *hid.Layout) error {
@@ -115,6 +265,14 @@ func writeDucky(b *strings.Builder, beats []beat, l *hid.Layout) error {
 				return fail("there is no command for the key %s", t.chord)
 			}
 			b.WriteString(word + "\n")
+			again := 0
+			for i+again+1 < len(beats) && beats[i+again+1].kind == beatChord && beats[i+again+1].chord == t.chord {
+				again++
+			}
+			if again >= manyLines {
+				fmt.Fprintf(b, "REPEAT %d\n", again)
+				i += again
+			}
 		case beatText, beatInput:
 			b.WriteString("STRING ")
 			for ; i < len(beats) && (beats[i].kind == beatText || beats[i].kind == beatInput); i++ {
@@ -150,15 +308,22 @@ func duckyChord(c hid.Chord, l *hid.Layout) (string, bool) {
 		mods, ok := duckyMods[c.Mods]
 		return mods, ok
 	}
-	if r := l.Rune(c); r != 0 && !hid.Dead(r) {
+	if r, ok := only(c, l); ok {
 		return "STRING " + string(r), true
 	}
 	mods, ok := duckyMods[c.Mods]
-	r := l.Rune(hid.Chord{Key: c.Key})
-	if !ok || r <= ' ' || hid.Dead(r) {
-		return "", false
+	r, plain := only(hid.Chord{Key: c.Key}, l)
+	return mods + " " + string(r), ok && plain && r > ' '
+}
+
+// only gives the character of a chord that is the one way to type it.
+func only(c hid.Chord, l *hid.Layout) (rune, bool) {
+	r := l.Rune(c)
+	if r == 0 || hid.Dead(r) {
+		return 0, false
 	}
-	return mods + " " + string(r), true
+	taps, err := l.Chords(string(r))
+	return r, err == nil && len(taps) == 1 && taps[0] == c
 }
 
 // packerNames holds the keys that a boot_command has a word for, without the
@@ -196,7 +361,7 @@ func writePacker(beats []beat, l *hid.Layout) ([][]glyph, error) {
 		return nil, err
 	}
 	var list [][]glyph
-	var before rune
+	var last2 [2]rune // before what is written next
 	last := -1
 	for _, t := range beats {
 		fail := func(format string, args ...any) error { return &unfit{t.step, fmt.Sprintf(format, args...)} }
@@ -225,10 +390,13 @@ func writePacker(beats []beat, l *hid.Layout) ([][]glyph, error) {
 			s = append(s, glyphs(word)...)
 		}
 		for _, g := range s {
-			if before == '{' && g.r == '{' {
+			switch {
+			case last2[1] == '{' && g.r == '{':
 				return nil, fail("Packer takes {{ for the start of a template")
+			case last2[1] == '$' && (g.input != "" || g.r == '{' && last2[0] == '$'), last2 == [2]rune{'%', '%'} && g.r == '{':
+				return nil, fail("HCL takes a text that ends on %c for an escape here", last2[1])
 			}
-			before = g.r
+			last2 = [2]rune{last2[1], g.r}
 		}
 		if t.step != last {
 			list, last = append(list, nil), t.step
@@ -237,8 +405,8 @@ func writePacker(beats []beat, l *hid.Layout) ([][]glyph, error) {
 	}
 	// A text may read as a key: <tab> typed letter by letter. There is no way to
 	// escape it, so what was written is read back.
-	got, err := readBootCommand(slices.Concat(list...), us)
-	if err != nil || !slices.Equal(taps(got, us), taps(beats, l)) {
+	got, bad := readBootCommand(slices.Concat(list...), us)
+	if bad != nil || !slices.Equal(taps(got, us), taps(beats, l)) {
 		n := slices.IndexFunc(beats, func(t beat) bool { return t.kind == beatText && strings.ContainsAny(t.text, "<>") })
 		if n < 0 {
 			n = 0
@@ -281,10 +449,10 @@ func packerChord(c hid.Chord, us *hid.Layout, held bool, d time.Duration) (strin
 	name, special := packerNames[c.Key]
 	mods := c.Mods
 	var word string
-	switch r := us.Rune(c); {
+	switch r, ok := only(c, us); {
 	case special:
 		word = "<" + name + ">"
-	case r > ' ' && r <= '~' && !held && mods&^hid.Shift == 0:
+	case ok && r > ' ' && !held:
 		return string(r), true
 	case c.Key == 0 && mods != 0 && mods&(mods-1) == 0 && !held:
 		for bit, name := range packerMods {
@@ -293,8 +461,8 @@ func packerChord(c hid.Chord, us *hid.Layout, held bool, d time.Duration) (strin
 			}
 		}
 	default:
-		r := us.Rune(hid.Chord{Key: c.Key})
-		if r <= ' ' || r > '~' {
+		r, ok := only(hid.Chord{Key: c.Key}, us)
+		if !ok || r <= ' ' {
 			return "", false
 		}
 		name, word = string(r), string(r)

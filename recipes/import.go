@@ -21,6 +21,9 @@ type ImportOptions struct {
 	Name    string // of the recipe; empty is "imported"
 	Summary string
 	Risk    Risk // empty is Destructive: nobody has said what the keys are for
+	// Layout is the language that a DuckyScript was written for; empty is us. It
+	// tells which key CTRL z is. Packer knows US keyboards only.
+	Layout string
 }
 
 // Import reads keys in a foreign format and gives a complete recipe of raw keys.
@@ -29,11 +32,14 @@ type ImportOptions struct {
 // the file; a name that is no format is a *FormatError.
 func Import(format, file string, src []byte, o ImportOptions) ([]byte, error) {
 	in := &importer{file: file, lines: strings.Split(string(src), "\n")}
-	us, err := hid.FindLayout("us")
-	if err != nil {
+	name := "us"
+	if format == Ducky {
+		name = cmp.Or(o.Layout, name)
+	}
+	var err error
+	if in.layout, err = hid.FindLayout(name); err != nil {
 		return nil, err
 	}
-	in.us = us
 	var beats []beat
 	var head string
 	switch format {
@@ -54,11 +60,11 @@ func Import(format, file string, src []byte, o ImportOptions) ([]byte, error) {
 }
 
 type importer struct {
-	file  string
-	lines []string
-	us    *hid.Layout
-	gap   time.Duration // between keys, where the file sets one
-	errs  Errors
+	file   string
+	lines  []string
+	layout *hid.Layout
+	gap    time.Duration // between keys, where the file sets one
+	errs   Errors
 }
 
 func (in *importer) fail(at span, hint, format string, args ...any) {
@@ -157,14 +163,14 @@ func (in *importer) number(text string, at span, most int) (int, bool) {
 	return n, true
 }
 
-var placeholder = regexp.MustCompile(`\{\{\s*([A-Za-z_][A-Za-z0-9_-]*)\s*\}\}`)
+var placeholder = regexp.MustCompile(`\{\{\s*([A-Za-z][A-Za-z0-9_-]*)\s*\}\}`)
 
 // duckyText parts a text at its placeholders.
 func (in *importer) duckyText(text string, at span) (beats []beat) {
 	pos := 0
 	add := func(s string) {
 		for i, r := range []rune(s) {
-			if _, err := in.us.Chords(string(r)); err != nil && r < ' ' || r == utf8.RuneError {
+			if unicode.IsControl(r) || r == utf8.RuneError {
 				in.fail(span{at.line, at.col + utf8.RuneCountInString(text[:pos]) + i}, "", "this character cannot be typed")
 				return
 			}
@@ -175,15 +181,12 @@ func (in *importer) duckyText(text string, at span) (beats []beat) {
 	}
 	for _, m := range placeholder.FindAllStringSubmatchIndex(text, -1) {
 		add(text[pos:m[0]])
-		beats = append(beats, beat{kind: beatInput, text: plainName(text[m[2]:m[3]])})
+		beats = append(beats, beat{kind: beatInput, text: text[m[2]:m[3]]})
 		pos = m[1]
 	}
 	add(text[pos:])
 	return beats
 }
-
-// plainName makes a name that a recipe takes.
-func plainName(s string) string { return strings.ToLower(strings.ReplaceAll(s, "-", "_")) }
 
 // duckyKeys reads a key with its modifiers, in one word each or joined by
 // hyphens.
@@ -197,7 +200,7 @@ func (in *importer) duckyKeys(text string, at span) (hid.Chord, bool) {
 			c.Key = u
 			return c, true
 		}
-		if taps, err := in.us.Chords(word); i > 0 && i+1 == len(words) && err == nil && utf8.RuneCountInString(word) == 1 {
+		if taps, err := in.layout.Chords(word); i > 0 && i+1 == len(words) && err == nil && len(taps) == 1 {
 			c.Mods, c.Key = c.Mods|taps[0].Mods, taps[0].Key
 			if r := []rune(word)[0]; r >= 'A' && r <= 'Z' {
 				c.Mods &^= hid.Shift // CTRL C is written for Ctrl and c
@@ -254,7 +257,7 @@ func (in *importer) packer(src string) []beat {
 	if len(in.errs) > 0 {
 		return nil
 	}
-	beats, err := readBootCommand(list, in.us)
+	beats, err := readBootCommand(list, in.layout)
 	if err != nil {
 		in.fail(err.at, "", "%s", err.reason)
 	}
@@ -422,8 +425,8 @@ func (r *hclReader) list() []glyph {
 }
 
 var (
-	packerVar  = regexp.MustCompile(`^\$\{\s*var\.([A-Za-z_][A-Za-z0-9_-]*)\s*\}`)
-	packerUser = regexp.MustCompile("^\\{\\{\\s*user\\s+[`\"]([A-Za-z_][A-Za-z0-9_-]*)[`\"]\\s*\\}\\}")
+	packerVar  = regexp.MustCompile(`^\$\{\s*var\.([A-Za-z][A-Za-z0-9_-]*)\s*\}`)
+	packerUser = regexp.MustCompile("^\\{\\{\\s*user\\s+[`\"]([A-Za-z][A-Za-z0-9_-]*)[`\"]\\s*\\}\\}")
 )
 
 // text reads a string in double quotes, a glyph for each character.
@@ -455,7 +458,7 @@ func (r *hclReader) text() []glyph {
 			for range m[0] {
 				r.next()
 			}
-			all = append(all, glyph{input: plainName(m[1]), at: at})
+			all = append(all, glyph{input: m[1], at: at})
 		case r.has("%{"):
 			r.in.fail(at, "write what it stands for", "a recipe has no such template")
 			return nil
@@ -787,7 +790,7 @@ func printable(r rune) rune {
 // soundsSecret guesses by its name whether an input is to be hidden.
 func soundsSecret(name string) bool {
 	for _, part := range []string{"pass", "pw", "secret", "token", "pin", "key", "credential"} {
-		if strings.Contains(name, part) {
+		if strings.Contains(strings.ToLower(name), part) {
 			return true
 		}
 	}

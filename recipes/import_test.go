@@ -45,7 +45,7 @@ func TestImport(t *testing.T) {
 			"CTRL+ALT+DELETE×2 ALT+F2 SHIFT+TAB GUI+R CTRL+C CTRL+SHIFT+C ALT", ""},
 		{"text", Ducky, "STRING a\"b\\c $x ${y} $$ #1: '\nSTRINGLN end\n", `"a\"b\\c $$x $${y} $$$$ #1: 'end" ENTER`, ""},
 		{"blanks in a text", Ducky, "  STRING   two  \n", `"  two  "`, ""},
-		{"inputs in a text", Ducky, "STRING ip={{ my-ip }}/24\n", `"ip=" ${my_ip} "/24"`, "vars:\n  my_ip:"},
+		{"inputs in a text", Ducky, "STRING ip={{ my-ip }}/24\n", `"ip=" ${my-ip} "/24"`, "vars:\n  my-ip:"},
 		{"line ends of Windows", Ducky, "F2\r\nREM x\r\nTAB\r\n", "F2|TAB", "# x"},
 		{"comments in blocks", Ducky, "REM_BLOCK\nF1\nEND_REM\nF2\n// F3\n", "F2", "# F3"},
 		{"a delay for all", Ducky, "DEFAULT_DELAY 200\nF2\n", "F2", "pace: {gap: 200ms}"},

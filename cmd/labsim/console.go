@@ -1,7 +1,9 @@
 package main
 
 import (
+	"image"
 	"strings"
+	"time"
 
 	"github.com/labctl/labctl/esxi/sim"
 	"github.com/labctl/labctl/hid"
@@ -12,7 +14,8 @@ import (
 type console struct {
 	world dcui.World
 	keys  hid.Decoder
-	mods  byte // that are down
+	mods  byte      // that are down
+	last  time.Time // of the last key
 }
 
 func newConsole(m sim.Machine) (sim.Console, error) {
@@ -20,7 +23,7 @@ func newConsole(m sim.Machine) (sim.Console, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &console{world: w.SetPassword(m.Password)}, nil
+	return &console{world: w.SetPassword(m.Password), last: time.Now()}, nil
 }
 
 func (c *console) Report(report [8]byte) []sim.Deed {
@@ -47,7 +50,9 @@ func modifier(u hid.Usage) (bit byte, ok bool) {
 }
 
 func (c *console) Key(usage, modifiers byte) []sim.Deed {
+	c.rest()
 	before := c.world
+	c.last = time.Now()
 	c.world = before.Press(hid.Chord{Mods: hid.Mods(modifiers), Key: hid.Usage(usage)})
 	effects := c.world.Effects()
 	if len(effects) == 0 {
@@ -70,6 +75,13 @@ func (c *console) Key(usage, modifiers byte) []sim.Deed {
 	return deeds
 }
 
+// rest logs out where nobody has touched a key for long.
+func (c *console) rest() {
+	if time.Since(c.last) > dcui.DefaultIdle {
+		c.world, c.last = c.world.Idle(), time.Now()
+	}
+}
+
 // Learn never fails on the lab's own facts.
 func (c *console) Learn(facts map[string]string) {
 	if w, err := c.world.Settle(facts); err == nil {
@@ -82,7 +94,14 @@ func (c *console) Boot() {
 }
 
 func (c *console) View() sim.View {
+	c.rest()
 	screen := c.world.Render()
 	text := strings.Split(strings.TrimSuffix(screen.Text(), "\n"), "\n")
 	return sim.View{Screen: c.world.At(), LEDs: c.world.LEDs(), Text: text}
+}
+
+func (c *console) Picture() image.Image {
+	c.rest()
+	screen := c.world.Render()
+	return picture(&screen)
 }

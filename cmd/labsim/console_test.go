@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"image/png"
 	"io"
 	"net/http"
 	"net/url"
@@ -12,11 +15,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/vmware/govmomi/find"
 	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"github.com/labctl/labctl/esxi"
@@ -500,6 +505,142 @@ func TestNestedTypedThroughTheAPI(t *testing.T) {
 	}
 }
 
+// A screenshot shows the text of the screen: each character has one shape, and no two share one.
+func TestScreenshot(t *testing.T) {
+	l := startLab(t, "nuc")
+	get := func(e sim.Endpoint, client *http.Client, query, user, password string) (int, []byte) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), "GET", strings.TrimSuffix(e.URL, "/sdk")+"/screen"+query, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if user != "" {
+			req.SetBasicAuth(user, password)
+		}
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		b, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, b
+	}
+	anyone := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	for _, e := range []sim.Endpoint{l.Hosts()[0], l.VCenter()} {
+		c, f := l.finder(e)
+		vm, err := f.VirtualMachine(t.Context(), "nested-esxi")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.keys("nested-esxi", login(l.password("nested-esxi"))+"DOWN×4")
+		id := "?id=" + vm.Reference().Value
+		code, b := get(e, anyone, id, e.User, e.Password)
+		if code != http.StatusOK {
+			t.Fatalf("%s: %d %s", e.Name, code, b)
+		}
+		img, err := png.Decode(bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, st, err := l.ask("GET", "/console/nested-esxi", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		shapes, of := map[rune]string{}, map[string]rune{}
+		for row, line := range st["text"].([]any) {
+			runes := []rune(line.(string))
+			for col := range 80 {
+				r := ' '
+				if col < len(runes) {
+					r = runes[col]
+				}
+				var shape strings.Builder
+				for y := range 16 {
+					for x := range 8 {
+						fmt.Fprint(&shape, img.At(8*col+x, 16*row+y) != img.At(8*col, 16*row))
+					}
+				}
+				if old, ok := shapes[r]; ok && old != shape.String() {
+					t.Fatalf("%c at row %d, column %d has another shape than before", r, row, col)
+				}
+				if old, ok := of[shape.String()]; ok && old != r {
+					t.Fatalf("%c at row %d, column %d looks like %c", r, row, col, old)
+				}
+				shapes[r], of[shape.String()] = shape.String(), r
+			}
+		}
+		if len(shapes) < 30 {
+			t.Errorf("only %d characters are there", len(shapes))
+		}
+
+		if code, again := get(e, &http.Client{Transport: c.Vim.Client.DefaultTransport(), Jar: c.Vim.Client.Jar}, id, "", ""); code != http.StatusOK || !bytes.Equal(again, b) {
+			t.Errorf("%s: with the session's cookie: %d", e.Name, code)
+		}
+		for _, tc := range []struct {
+			query, user, password string
+			code                  int
+		}{
+			{id, "", "", 401}, {id, e.User, "wrong", 401}, {id, "nobody", e.Password, 401}, {"?id=vm-0", e.User, e.Password, 404}, {"", e.User, e.Password, 404},
+		} {
+			if code, _ := get(e, anyone, tc.query, tc.user, tc.password); code != tc.code {
+				t.Errorf("%s%s as %q: %d, want %d", e.Name, tc.query, tc.user, code, tc.code)
+			}
+		}
+
+		// The same as a task that leaves a file.
+		for n := range 2 {
+			res, err := methods.CreateScreenshot_Task(t.Context(), c.Vim, &types.CreateScreenshot_Task{This: vm.Reference()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			info, err := object.NewTask(c.Vim, res.Returnval).WaitForResult(t.Context())
+			want := fmt.Sprintf("[datastore1] nested-esxi/nested-esxi-%d.png", n+1)
+			if err != nil || info.Result != want {
+				t.Fatalf("%s: %v, %v, want %s", e.Name, info, err, want)
+			}
+			ds, err := f.Datastore(t.Context(), "datastore1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			file, _, err := ds.Download(t.Context(), strings.TrimPrefix(want, "[datastore1] "), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(file)
+			if err != nil || !bytes.Equal(got, b) {
+				t.Errorf("%s: %s is another picture, %v", e.Name, want, err)
+			}
+			file.Close()
+		}
+		if err := l.Reset(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Every character that can be typed has a shape of its own.
+func TestLetters(t *testing.T) {
+	seen := map[[7]byte]rune{}
+	for r := '!'; r <= '~'; r++ {
+		shape, ok := letters[r]
+		if old, twice := seen[shape]; !ok || twice {
+			t.Errorf("%c: there %t, the same as %c", r, ok, old)
+		}
+		seen[shape] = r
+		for _, row := range shape {
+			if row > 0x1f {
+				t.Errorf("%c is wider than its grid", r)
+			}
+		}
+	}
+	if len(letters) != '~'-'!'+1 {
+		t.Errorf("%d shapes", len(letters))
+	}
+}
+
 // The power of the VM is that of what runs in it.
 func TestNestedPower(t *testing.T) {
 	l := startLab(t, "nuc")
@@ -535,6 +676,64 @@ func TestNestedPower(t *testing.T) {
 	l.keys("nested-esxi", "F2")
 	if err := l.Reset(); err != nil || screen() != "welcome" {
 		t.Errorf("after a reset: %v, at %v", err, screen())
+	}
+}
+
+// A console that is left alone logs out.
+func TestIdleConsole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		con, err := newConsole(sim.Machine{Password: "geheim", Facts: map[string]string{"esxi": "6.0"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range reports(t, `F2 TAB "geheim" ENTER`) {
+			if deeds := con.Report(r); len(deeds) > 0 {
+				t.Fatal(deeds)
+			}
+		}
+		for _, tc := range []struct {
+			pause time.Duration
+			at    string
+		}{{9 * time.Minute, "menu"}, {9 * time.Minute, "menu"}, {11 * time.Minute, "welcome"}} {
+			time.Sleep(tc.pause)
+			if at := con.View().Screen; at != tc.at {
+				t.Errorf("after %s it is at %s, want %s", tc.pause, at, tc.at)
+			}
+			for _, r := range reports(t, "DOWN") {
+				con.Report(r)
+			}
+		}
+	})
+	if _, err := newConsole(sim.Machine{Facts: map[string]string{"esxi": "4.1"}}); err == nil {
+		t.Error("a console of a version that is not known was opened")
+	}
+}
+
+// Several keys in one report, and modifiers that come with them, are what a keyboard driver makes of them.
+func TestReportsAreDecoded(t *testing.T) {
+	con, err := newConsole(sim.Machine{Password: "x", Facts: map[string]string{"esxi": "6.0"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct{ report, at string }{
+		{"00003b0000000000", "login"},   // F2
+		{"00003b2900000000", "welcome"}, // ESC, with F2 held
+		{"00003b2900000000", "welcome"}, // the same again is no news
+		{"0000000000000000", "welcome"},
+		{"0000010101010101", "welcome"}, // too many keys say nothing
+		{"0400450000000000", "log"},     // ALT and F12 in one report
+		{"04003b0000000000", "welcome"}, // ALT+F2, F12 up
+		{"0000000000000000", "welcome"},
+		{"00003b0000000000", "login"},
+	} {
+		r, err := hid.ParseReport(tc.report)
+		if err != nil {
+			t.Fatal(err)
+		}
+		con.Report(r)
+		if at := con.View().Screen; at != tc.at {
+			t.Errorf("after %s at %s, want %s", tc.report, at, tc.at)
+		}
 	}
 }
 

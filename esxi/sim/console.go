@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"image"
 	"io"
 	"maps"
 	"net/http"
@@ -29,6 +30,8 @@ type Console interface {
 	Boot()
 	// View shows what the screen and the keyboard's lights show.
 	View() View
+	// Picture is the screen in pixels, 8×16 of them for each character.
+	Picture() image.Image
 }
 
 // View is what a console shows.
@@ -311,6 +314,7 @@ func (s *site) performHost(w *world, h *host, deed Deed) {
 		s.lab.hostEndpoint(h.name).gate.reset()
 	case deedAgents:
 		h.system.agents = true
+		s.lab.hostEndpoint(h.name).expel()
 		s.later(agentsTime, func() { s.alter(h.name, func(y *system) { y.agents = false }) })
 	case deedPassword:
 		h.system.password = &deed.Password
@@ -318,12 +322,14 @@ func (s *site) performHost(w *world, h *host, deed Deed) {
 		s.boot(h)
 	case deedShutDown:
 		h.system.power = powerOff
+		s.lab.hostEndpoint(h.name).expel()
 	}
 }
 
 // boot lets a host restart: its console and VMs are back when it is.
 func (s *site) boot(h *host) {
 	h.system.power, h.system.agents = powerBooting, false
+	s.lab.hostEndpoint(h.name).expel()
 	s.later(s.lab.opt.BootAfter, func() {
 		if s.world.host(h.name).system.power != powerBooting {
 			return
@@ -377,16 +383,16 @@ type consoleState struct {
 func (l *Lab) consoles(mux *http.ServeMux) {
 	mux.HandleFunc("GET /console/{host}", func(w http.ResponseWriter, r *http.Request) {
 		s := l.site.Load()
-		s.mu.RLock()
+		s.mu.Lock()
 		d := s.desk(r.PathValue("host"))
 		if d == nil {
-			s.mu.RUnlock()
+			s.mu.Unlock()
 			problem(w, http.StatusNotFound, fmt.Errorf("there is no console %q", r.PathValue("host")))
 			return
 		}
 		v := s.view(d)
 		st := consoleState{Host: d.name, Screen: v.Screen, LEDs: v.LEDs, Text: v.Text, Effects: append([]string{}, d.deeds...)}
-		s.mu.RUnlock()
+		s.mu.Unlock()
 		reply(w, st)
 	})
 	mux.HandleFunc("POST /console/{host}/report", l.report)

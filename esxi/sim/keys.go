@@ -26,9 +26,7 @@ func (a *api) PutUsbScanCodes(req *types.PutUsbScanCodes) soap.HasFault {
 		}
 	}
 	if !v.on {
-		return refused(refuse(&types.InvalidPowerState{
-			RequestedState: types.VirtualMachinePowerStatePoweredOn, ExistingState: types.VirtualMachinePowerStatePoweredOff,
-		}, "%s is powered off", v.name))
+		return refused(poweredOff(v))
 	}
 	var done int32
 	for _, e := range req.Spec.KeyEvents {

@@ -186,7 +186,7 @@ func (l *Lab) install(s *site) {
 		if e.host != "" {
 			in = s.direct[e.host]
 		}
-		e.current.Store(&served{site: s, handler: e.handlerOf(in)})
+		e.current.Store(&served{site: s, in: in, handler: e.handlerOf(in)})
 	}
 	l.site.Store(s)
 	s.mu.Lock()

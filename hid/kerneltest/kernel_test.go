@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"image/png"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,7 +23,6 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	flag.Parse()
 	os.Exit(m.Run())
 }
 
@@ -110,7 +110,7 @@ func read(t testing.TB, name string) []byte {
 }
 
 // image builds what the machine boots from.
-func newMachine(t testing.TB, tests string) *machine {
+func newMachine(t testing.TB) *machine {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("boots a machine, which takes minutes")
@@ -136,7 +136,7 @@ func newMachine(t testing.TB, tests string) *machine {
 	a.link("sbin", "bin")
 	a.file("init", read(t, filepath.Join(dir, "guest")))
 	a.file("bin/labctl", read(t, filepath.Join(dir, "labctl")))
-	a.file("etc/labctl-guest", []byte(tests))
+	a.file("etc/labctl-guest", nil)
 	for name, data := range keymaps(t, packages["kbd"], packages["console-data"]) {
 		a.file("etc/keymaps/"+name, data)
 	}
@@ -151,11 +151,13 @@ func newMachine(t testing.TB, tests string) *machine {
 	return &machine{vmlinuz: images[0], initrd: a.close(), silence: 3 * time.Minute, limit: 10 * time.Minute}
 }
 
-// boot runs the guest's tests and gives what came of them.
-func boot(t testing.TB, tests string) *relay {
+// boot runs those tests of the guest that match the regular expression, and gives
+// what came of them.
+func boot(t testing.TB, image *machine, tests string, args ...string) *relay {
 	t.Helper()
 	r := &relay{figures: map[string]float64{}, pictures: map[string]error{}}
-	m := newMachine(t, tests)
+	m := *image
+	m.args = append([]string{"LABCTL_TESTS=" + tests}, args...)
 	start := time.Now()
 	m.onLine = func(m *machine, l string) string {
 		if *verbose {
@@ -221,9 +223,28 @@ func keepPicture(m *machine, name string) error {
 }
 
 // TestKernel runs the tests of package guest on a real kernel, and each is a
-// subtest here.
+// subtest here. The one that mostly waits is spread over two more machines.
 func TestKernel(t *testing.T) {
-	r := boot(t, *guestIt)
+	image := newMachine(t)
+	if *guestIt != "" {
+		show(t, boot(t, image, *guestIt))
+		return
+	}
+	for _, share := range []struct{ name, tests, kills string }{
+		{"all", "-", "0"},
+		{"killed", "^TestKilled$", "50"},
+		{"killed", "^TestKilled$", "50"},
+	} {
+		t.Run(share.name, func(t *testing.T) {
+			t.Parallel()
+			show(t, boot(t, image, share.tests, "LABCTL_KILLS="+share.kills))
+		})
+	}
+}
+
+// show makes subtests of what came back.
+func show(t *testing.T, r *relay) {
+	t.Helper()
 	if len(r.all) == 0 {
 		t.Fatalf("no test ran:\n%s", r.other.String())
 	}
@@ -244,12 +265,25 @@ func TestKernel(t *testing.T) {
 			t.Errorf("picture %s: %v", name, err)
 		}
 	}
-	names := make([]string, 0, len(r.figures))
-	for name := range r.figures {
-		names = append(names, name)
+	for _, name := range slices.Sorted(maps.Keys(r.figures)) {
+		t.Logf("%-60s %10.3f", name, r.figures[name])
 	}
-	slices.Sort(names)
-	for _, name := range names {
-		t.Logf("%-40s %10.3f", name, r.figures[name])
+}
+
+// BenchmarkKeyboard reports what typing costs on a real kernel: the figures of
+// the guest, as one of its tests names them.
+func BenchmarkKeyboard(b *testing.B) {
+	image := newMachine(b)
+	for b.Loop() {
+		r := boot(b, image, "^(TestFigures|TestPauses)$")
+		for _, g := range r.all {
+			if g.outcome != "PASS" {
+				b.Error(g.output.String())
+			}
+		}
+		for name, value := range r.figures {
+			b.ReportMetric(value, strings.ReplaceAll(name, " ", "_"))
+		}
 	}
+	b.ReportMetric(0, "ns/op") // booting is not what is measured
 }

@@ -285,6 +285,7 @@ type machine struct {
 
 	vmlinuz string
 	initrd  []byte
+	args    []string // NAME=value, in the environment of the first process
 	// silence is how long the guest may say nothing, limit how long it may run.
 	silence, limit time.Duration
 
@@ -313,7 +314,8 @@ func (m *machine) run(ctx context.Context) (err error) {
 	q := exec.CommandContext(ctx, "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot",
 		"-M", "pc", "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", "512", "-display", "none", "-vga", "std",
 		"-kernel", m.vmlinuz, "-initrd", initrd,
-		"-append", "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic tsc=reliable clocksource=tsc mitigations=off consoleblank=0",
+		"-append", strings.Join(append([]string{"console=ttyS0 quiet loglevel=4 panic=-1 oops=panic",
+			"tsc=reliable clocksource=tsc mitigations=off consoleblank=0"}, m.args...), " "),
 		"-serial", "file:"+console,
 		"-chardev", "socket,id=results,server=on,wait=off,path="+filepath.Join(m.dir, "results"),
 		"-serial", "chardev:results",

@@ -509,18 +509,23 @@ func (s *Screen) hash() uint64 {
 // on that of L, which means nothing to any screen where N is tried. Greek,
 // Russian and Ukrainian have none, and there, or where nothing is known of the
 // layout, N is its code on the keypad. A host that is down cannot be led
-// anywhere.
+// anywhere; then those keys are given that leave the fewest worlds astray.
 func (b Belief) Anchor() ([]hid.Chord, bool) {
+	best, least := anchors[0], -1
 	for _, keys := range anchors {
 		after := b
 		for _, k := range keys {
 			after = after.Press(k)
 		}
-		if after.All(func(w World) bool { return w.console == 0 && w.place == welcome }) {
-			return slices.Clone(keys), true
+		astray := after.Where(func(w World) bool { return w.console != 0 || w.place != welcome }).Len()
+		if least < 0 || astray < least {
+			best, least = keys, astray
+		}
+		if astray == 0 {
+			break
 		}
 	}
-	return slices.Clone(anchors[0]), false
+	return slices.Clone(best), least == 0
 }
 
 var (

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -170,6 +171,17 @@ func (e *events) next(t *testing.T, limit time.Duration) event {
 			t.Fatalf("no event within %s", limit)
 		}
 	}
+}
+
+// isDown asks the kernel whether a key is down at this moment (EVIOCGKEY).
+func (e *events) isDown(t *testing.T, code uint16) bool {
+	t.Helper()
+	var keys [96]byte // KEY_MAX is 0x2ff
+	request := uintptr(2<<30 | len(keys)<<16 | 'E'<<8 | 0x18)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, e.file.Fd(), request, uintptr(unsafe.Pointer(&keys[0]))); errno != 0 {
+		return false // gone already
+	}
+	return keys[code/8]&(1<<(code%8)) != 0
 }
 
 // silent fails the test if a key arrives.
