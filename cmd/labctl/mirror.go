@@ -46,7 +46,7 @@ type runView struct {
 func (a *app) newRunView(j *job, f *running) (*runView, error) {
 	v := &runView{a: a, job: j, speed: f.speed, step: -1}
 	var err error
-	if v.facts, err = simulated(j.recipe, j.facts); err != nil {
+	if v.facts, err = simulated(j.recipe, j.facts, j.verdict); err != nil {
 		return nil, usagef("%w", err)
 	}
 	if !a.json() && !f.noMirror {
@@ -167,11 +167,12 @@ func (v *runView) finish(r *ran, err error) {
 	l := v.live
 	v.live = nil
 	w, h := l.size()
-	c := v.picture(w, h-1, l.ability)
+	// The result and the prompt come below it, some seven lines.
+	lines := v.picture(w, max(h-7, min(h-1, 12)), l.ability).lines(l.ability)
 	close(v.counter.ask)
 	l.end()
-	for y := range c.h {
-		fmt.Fprintln(l.out, c.line(y, l.ability))
+	for _, line := range lines {
+		fmt.Fprintln(l.out, line)
 	}
 }
 
@@ -226,7 +227,9 @@ func (v *runView) event(e recipes.Event) runEvent {
 	case recipes.EventKey:
 		out.Step = e.Step + 1
 		out.Screens, out.Effect, out.Worlds = screenNames(v.belief), worstOf(v.belief).String(), v.belief.Len()
-		out.Evidence, out.Source = e.Evidence.Grade.String(), e.Evidence.Source
+		if e.Evidence.Source != "" { // a stand-in for text rests on nothing
+			out.Evidence, out.Source = e.Evidence.Grade.String(), e.Evidence.Source
+		}
 	case recipes.EventWait:
 		out.WaitedMs, out.MaxMs = e.For.Milliseconds(), e.Max.Milliseconds()
 	case recipes.EventVerify:
@@ -422,8 +425,10 @@ func (v *runView) drawSteps(c *canvas, x, y, w, h int) {
 		if r.Predicted {
 			text += " (predicted)"
 		}
-		c.put(x+2, y, w-2, look{}, text)
-		y++
+		for _, s := range wrap(text, w-2) {
+			c.put(x+2, y, w-2, look{}, s)
+			y++
+		}
 	}
 }
 
@@ -525,7 +530,7 @@ func (v *runView) beliefLine(framed bool) string {
 }
 
 func (v *runView) evidenceLine() string {
-	if v.key == "" {
+	if v.key == "" || v.evidence.Source == "" {
 		return ""
 	}
 	return fmt.Sprintf("%s: %s, %s", v.key, v.evidence.Grade, v.evidence.Source)

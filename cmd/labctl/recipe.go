@@ -312,9 +312,11 @@ What would settle it is named, with the way to learn it.`,
 			if err != nil {
 				return err
 			}
-			err = a.result(newJudged(verdict), func(p *page) { a.writeVerdict(p, verdict, facts, f.layout, screens) })
+			if err := a.result(newJudged(verdict), func(p *page) { a.writeVerdict(p, verdict, facts, f.layout, screens) }); err != nil {
+				return err
+			}
 			a.sayNotes(verdict)
-			return errors.Join(err, verdictExit(verdict))
+			return verdictExit(verdict)
 		},
 	}
 	f.add(a, c)

@@ -34,6 +34,8 @@ func (f *running) add(a *app, c *cobra.Command) {
 	fs := c.Flags()
 	fs.StringVar(&f.keyboard, "keyboard", "", "`URI` of the keyboard: "+keyboardForms+" (default: that of --host)")
 	fs.StringArrayVar(&f.secretFiles, "secret-file", nil, "read a secret from a file, `NAME=FILE`; repeat for more")
+	fs.StringSliceVar(&f.accept, "accept-risk", nil, "type although the check finds this `RISK`: an effect, as in all-networking-wiped")
+	c.RegisterFlagCompletionFunc("accept-risk", completeRisks)
 	fs.BoolVar(&f.dryRun, "dry-run", false, "say what would be typed, and open no keyboard")
 	fs.BoolVar(&f.noMirror, "no-mirror", false, "lines instead of the picture on a terminal")
 }
@@ -60,9 +62,7 @@ was not seen.`,
 		},
 	}
 	f.add(a, c)
-	c.Flags().StringSliceVar(&f.accept, "accept-risk", nil, "type although the check finds this `RISK`: an effect, as in all-networking-wiped")
 	c.Flags().BoolVar(&f.watcher, "wait-for-watcher", false, "send nothing before a watcher at the other end (hid watch) has given its sign")
-	c.RegisterFlagCompletionFunc("accept-risk", completeRisks)
 	return c
 }
 
@@ -90,41 +90,57 @@ pace of a real run, divided by --speed; elsewhere without a pause.
 // riskName is the name by which an effect is accepted.
 func riskName(effect string) string { return strings.ReplaceAll(effect, " ", "-") }
 
-func completeRisks(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	var out []string
-	for _, e := range effectsByName() {
-		if e.Destructive() {
-			out = append(out, riskName(e.String()))
-		}
-	}
-	return out, cobra.ShellCompDirectiveNoFileComp
-}
+// otherRisks are the names of risks that are no effects.
+var otherRisks = []string{"idle-logout", "missed-goal", "open-secret"}
 
-// effectsByName lists all effects of the model, the worst last.
-func effectsByName() []dcui.Effect {
-	var all []dcui.Effect
+// riskNames lists what --accept-risk takes.
+func riskNames() []string {
+	names := slices.Clone(otherRisks)
 	for e := dcui.PingTest; e <= dcui.SystemReset; e++ {
-		all = append(all, e)
-	}
-	return all
-}
-
-// risks turns names into the effects that recipes knows.
-func (f *running) risks() ([]string, error) {
-	var out, names []string
-	for _, e := range effectsByName() {
 		names = append(names, riskName(e.String()))
 	}
+	return names
+}
+
+// completeRisks offers those of the recipe that is named, by what its check
+// finds with nothing given.
+func completeRisks(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) == 0 || isRecipeFile(args[0]) {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	r, err := recipes.Find(args[0])
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	b, err := r.Belief(nil)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	p, err := r.Compile(b, recipes.Vars{})
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	v, err := p.Check(cmd.Context())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return v.Risks, cobra.ShellCompDirectiveNoFileComp
+}
+
+// risks judges the names that were given.
+func (f *running) risks() ([]string, error) {
+	var out []string
+	names := riskNames()
 	for _, r := range f.accept {
-		i := slices.Index(names, riskName(r))
-		if i < 0 {
+		name := riskName(strings.TrimSpace(r))
+		if !slices.Contains(names, name) {
 			err := usagef("--accept-risk %s: no such risk", r)
-			if near := nearest(riskName(r), names); near != "" {
+			if near := nearest(name, names); near != "" {
 				return nil, hintf(err, "did you mean %s?", near)
 			}
-			return nil, hintf(err, "the check names the risks of a recipe")
+			return nil, hintf(err, "labctl recipe check names the risks of a recipe")
 		}
-		out = append(out, effectsByName()[i].String())
+		out = append(out, name)
 	}
 	return out, nil
 }
@@ -132,6 +148,7 @@ func (f *running) risks() ([]string, error) {
 // job is a recipe on its way to a keyboard.
 type job struct {
 	recipe   *recipes.Recipe
+	arg      string    // as it was named
 	host     *HostConf // nil where none is named
 	uri      string
 	facts    map[string]string // known of the host, and of the simulated one
@@ -160,7 +177,7 @@ func (a *app) prepare(cmd *cobra.Command, arg string, f *running, rehearse bool)
 	if err != nil {
 		return nil, err
 	}
-	j := &job{recipe: r, rehearse: rehearse}
+	j := &job{recipe: r, arg: arg, rehearse: rehearse}
 	if j.vars, err = f.values(r); err != nil {
 		return nil, err
 	}
@@ -187,47 +204,126 @@ func (a *app) prepare(cmd *cobra.Command, arg string, f *running, rehearse bool)
 	if j.verdict, err = j.program.Check(cmd.Context()); err != nil {
 		return nil, a.recipeFault(err)
 	}
-	if j.sim && j.verdict.Verdict != recipes.Safe {
+	if j.sim && j.verdict.Verdict != recipes.Safe && !accepted(j) {
 		return j, a.settle(cmd.Context(), j)
 	}
 	return j, nil
 }
 
-// settle gives the simulated host a value for every fact that nobody gave, as a
-// real host has one: a rehearsal goes on one host. The facts that were given
-// stay.
+// settle puts a rehearsal on a host that the recipe is right for, with values
+// for facts that nobody gave, as a real host has them. They are only as many as
+// it takes, so that the rehearsal shows what the others leave open. The facts
+// that were given stay; where they make it wrong, the verdict stands.
 func (a *app) settle(ctx context.Context, j *job) error {
-	facts, err := simulated(j.recipe, j.facts)
+	// What a recipe needs of a host is looked for on the usual version, with
+	// the console where it usually stands.
+	pinned := mergeFacts(map[string]string{"esxi": "7.0", "screen": "welcome"}, j.facts)
+	v := j.verdict
+	if p, err := a.compile(j.recipe, pinned, j.vars); err == nil {
+		if v, err = p.Check(ctx); err != nil {
+			return a.recipeFault(err)
+		}
+	}
+	usual, err := simulated(j.recipe, pinned, v)
 	if err != nil {
 		return usagef("%w", err)
 	}
-	p, err := a.compile(j.recipe, facts, j.vars)
-	if err != nil {
-		return err
+	facts := maps.Clone(j.facts)
+	for name := range j.recipe.Requires {
+		facts[name] = usual[name]
 	}
-	v, err := p.Check(ctx)
-	if err != nil {
-		return a.recipeFault(err)
+	for {
+		p, err := a.compile(j.recipe, facts, j.vars)
+		if err != nil {
+			return err
+		}
+		v, err := p.Check(ctx)
+		if err != nil {
+			return a.recipeFault(err)
+		}
+		if v.Verdict == recipes.Safe {
+			if j.verdict.Verdict == recipes.Unsafe {
+				a.warn("%s is right on this simulated host and unsafe on others: labctl recipe check %s", j.recipe.Name, j.arg)
+			}
+			j.facts, j.program, j.verdict = facts, p, v
+			return nil
+		}
+		open := slices.IndexFunc(v.Missing, func(m recipes.Missing) bool { return facts[m.Fact] == "" && m.Fact != "esxi" })
+		switch {
+		case open >= 0:
+			facts[v.Missing[open].Fact] = usual[v.Missing[open].Fact]
+		case facts["esxi"] == "":
+			facts["esxi"] = usual["esxi"]
+		case len(facts) < len(usual):
+			facts = usual
+		default:
+			return nil
+		}
 	}
-	if v.Verdict == recipes.Safe {
-		j.facts, j.program, j.verdict = facts, p, v
-	}
-	return nil
 }
 
 // simulated gives every fact of the host that a recipe is rehearsed on: as
-// given, else as the recipe requires it, else as usual.
-func simulated(r *recipes.Recipe, given map[string]string) (map[string]string, error) {
+// given, else as the recipe needs it to have something to do, else as usual.
+func simulated(r *recipes.Recipe, given map[string]string, v *recipes.Verdict) (map[string]string, error) {
+	w, err := dcui.NewWorld(nil)
+	if err != nil {
+		return nil, err
+	}
+	usual := w.Facts()
 	facts := map[string]string{}
 	for name, value := range r.Requires {
 		facts[name], _, _ = strings.Cut(value, "|")
 	}
+	var best *recipes.Ending
+	score := 0
+	for i := range v.Worlds {
+		e := &v.Worlds[i]
+		if !e.OK {
+			continue
+		}
+		n := 100 * int(e.World.Effect())
+		for name, value := range e.Facts {
+			if usual[name] != value {
+				n--
+			}
+		}
+		if best == nil || n > score {
+			best, score = e, n
+		}
+	}
+	if best != nil {
+		maps.Copy(facts, best.Facts)
+	}
 	maps.Copy(facts, given)
-	w, err := dcui.NewWorld(facts)
-	if err != nil {
+	if w, err = dcui.NewWorld(facts); err != nil {
 		return nil, err
 	}
 	return w.Facts(), nil
+}
+
+// standIns are values of variables for a rehearsal. The addresses are those of
+// RFC 5737.
+var standIns = map[string]string{
+	"text": "text", "number": "1", "ipv4": "192.0.2.20", "netmask": "255.255.255.0", "vlan": "20", "hostname": "nuc02.lab.local",
+}
+
+// fillVars sees that each variable has a value before anything is typed.
+func (a *app) fillVars(j *job) error {
+	for _, in := range j.recipe.Vars {
+		if _, ok := j.vars.Values[in.Name]; ok || in.Default != "" || in.Optional {
+			continue
+		}
+		if !j.sim {
+			return hintf(usagef("variable %s of recipe %s has no value", in.Name, j.recipe.Name), "--var %s=…: %s", in.Name, in.Summary)
+		}
+		value := standIns[in.Kind]
+		if value == "" {
+			value = standIns["text"]
+		}
+		j.vars.Values[in.Name] = value
+		a.say("%s is %s in this rehearsal; --var %s=… gives another", in.Name, value, in.Name)
+	}
+	return nil
 }
 
 // findKeyboard decides which host is meant and how keys reach it: --host, else
@@ -282,14 +378,8 @@ func (a *app) refuse(j *job) error {
 	}
 	a.sayNotes(v)
 	refusal := exitWith(exitUnsafe, &recipes.UnsafeError{Verdict: v})
-	var risks []string
-	for _, e := range v.Worlds {
-		if r := riskName(e.Effect); !e.OK && e.World.Effect().Destructive() && !slices.Contains(risks, r) {
-			risks = append(risks, r)
-		}
-	}
-	if len(risks) > 0 && !j.rehearse {
-		return hintf(refusal, "a fact that settles it is the way; whoever knows better accepts each risk by name: --accept-risk %s", strings.Join(risks, ","))
+	if len(v.Risks) > 0 && !j.rehearse {
+		return hintf(refusal, "a fact that settles it is the way; who knows better accepts each risk by name: --accept-risk %s", strings.Join(v.Risks, ","))
 	}
 	return refusal
 }
@@ -313,6 +403,9 @@ func (a *app) runRecipe(cmd *cobra.Command, arg string, f *running, rehearse boo
 		return hintf(usagef("--speed is for the simulated host"), "a recipe's own pace: keys says how fast a host takes them")
 	}
 
+	if err := a.fillVars(j); err != nil {
+		return err
+	}
 	if j.vars.Secrets, err = a.recipeSecrets(ctx, j, f); err != nil {
 		return err
 	}
@@ -327,15 +420,7 @@ func (a *app) runRecipe(cmd *cobra.Command, arg string, f *running, rehearse boo
 
 // accepted says whether each risk of a verdict was taken by name.
 func accepted(j *job) bool {
-	if len(j.vars.Accept) == 0 {
-		return false
-	}
-	for _, e := range j.verdict.Worlds {
-		if !e.OK && e.World.Effect() != dcui.Nothing && !slices.Contains(j.vars.Accept, e.Effect) {
-			return false
-		}
-	}
-	return true
+	return len(j.verdict.Risks) > 0 && !slices.ContainsFunc(j.verdict.Risks, func(r string) bool { return !slices.Contains(j.vars.Accept, r) })
 }
 
 // secretSources says where a secret may come from.
@@ -405,8 +490,11 @@ func (a *app) recipeSecret(ctx context.Context, j *job, in recipes.Input, file s
 			return esxi.NewSecret(text), nil
 		}
 	}
-	if j.sim {
+	switch {
+	case j.sim && in.Name == "password":
 		return esxi.NewSecret(practicePassword), nil
+	case j.sim:
+		return esxi.NewSecret("Labctl-1 " + in.Name), nil // another one, that passes the rules for new passwords
 	}
 	return a.askSecret(ctx, question, secretInstead(in.Name))
 }
@@ -483,7 +571,7 @@ func (a *app) typeRecipe(ctx context.Context, j *job, f *running) error {
 	}
 	o := keyboardOptions{URI: j.uri, Command: command, Watcher: f.watcher}
 	if j.sim {
-		facts, err := simulated(j.recipe, j.facts)
+		facts, err := simulated(j.recipe, j.facts, j.verdict)
 		if err != nil {
 			return usagef("%w", err)
 		}
@@ -535,7 +623,7 @@ func (a *app) typeRecipe(ctx context.Context, j *job, f *running) error {
 	if kb.Model != nil {
 		w := kb.Model.World()
 		if runErr == nil && !view.predicted(w) {
-			runErr = exitWith(exitFailed, fmt.Errorf("the simulated host ended at %s with %s, which was not predicted", w.At(), w.Effect()))
+			runErr = &predictionError{w}
 		}
 		res.End, res.Effect = w.At(), w.Effect().String()
 	}
@@ -545,7 +633,17 @@ func (a *app) typeRecipe(ctx context.Context, j *job, f *running) error {
 	if runErr != nil {
 		res.Error = runErr.Error()
 	}
-	return errors.Join(a.result(res, func(p *page) { res.write(p, j) }), err)
+	if failed := a.result(res, func(p *page) { res.write(p, j) }); err == nil {
+		err = failed
+	}
+	return err
+}
+
+// predictionError is a simulated host that did not end as it was to.
+type predictionError struct{ end dcui.World }
+
+func (e *predictionError) Error() string {
+	return fmt.Sprintf("the simulated host ended at %s with: %s; that was not predicted", e.end.At(), e.end.Effect())
 }
 
 // follow takes the predicted end over: the worst effect in any world.
@@ -560,10 +658,11 @@ func (r *ran) follow(b dcui.Belief) {
 
 func outcome(err error, reports int) string {
 	var verify *recipes.VerifyError
+	var end *predictionError
 	switch {
 	case err == nil:
 		return "done"
-	case errors.As(err, &verify):
+	case errors.As(err, &verify), errors.As(err, &end):
 		return "not-verified"
 	case reports > 0:
 		return "broken-off"
@@ -578,6 +677,7 @@ func (a *app) runFault(kb *keyboard, err error) error {
 		typing *recipes.TypeError
 		verify *recipes.VerifyError
 		bad    recipes.Errors
+		end    *predictionError
 	)
 	switch {
 	case err == nil:
@@ -588,6 +688,8 @@ func (a *app) runFault(kb *keyboard, err error) error {
 		return exitWith(exitUnsafe, err)
 	case errors.Is(err, context.Canceled):
 		return err
+	case errors.As(err, &end):
+		return hintf(exitWith(exitFailed, err), "a value that the console refuses, such as a weak new password, is one way to it")
 	case errors.As(err, &verify):
 		return hintf(exitWith(exitChanged, err), "all keys were delivered; look at the host, or run labctl net show")
 	case errors.As(err, &typing) && typing.Lost:
