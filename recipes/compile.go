@@ -300,7 +300,7 @@ func (c *compiler) pause(k hid.Chord) time.Duration {
 // text adds characters. It follows their keys and not the characters: on
 // another layout than they are composed for they are others.
 func (c *compiler) text(s string, at place, name string) {
-	chords, err := c.layout.Chords(s)
+	chords, err := c.keymap().Chords(s)
 	if err != nil {
 		var un *hid.UnmappedError
 		if errors.As(err, &un) {
@@ -318,6 +318,17 @@ func (c *compiler) text(s string, at place, name string) {
 	for _, k := range chords {
 		c.now = c.now.Press(k)
 	}
+}
+
+// keymap is the layout, with codes on the keypad for what it lacks where those
+// are known to arrive, at the shell, or where there is no other way: Greek,
+// Russian and Ukrainian have no letter that says yes.
+func (c *compiler) keymap() *hid.Layout {
+	atShell := func(w dcui.World) bool { return strings.HasPrefix(w.At(), "shell") }
+	if c.recipe.Steps[c.step].Kind == StepConfirm || c.now.All(atShell) {
+		return c.layout.WithKeypad()
+	}
+	return c.layout
 }
 
 // token gives the stand-in for an input whose text is not to be known here.
@@ -343,7 +354,7 @@ func (c *compiler) input(name string, at place) {
 	}
 	o := op{kind: opToken, token: c.token(name), secret: secret, words: []word{{kind: inputWord, text: name}}}
 	if ok {
-		chords, err := c.layout.Chords(value)
+		chords, err := c.keymap().Chords(value)
 		var un *hid.UnmappedError
 		switch {
 		case errors.As(err, &un):

@@ -127,6 +127,35 @@ func TestLibraryWithEveryFact(t *testing.T) {
 	}
 }
 
+// One fact after the other: wherever the console stands, whatever its layout,
+// a recipe compiles, and only a fact that the recipe is about keeps it from its
+// goal.
+func TestLibraryFactByFact(t *testing.T) {
+	about := map[string][]string{
+		"management": {"restore", "set-", "switch-uplink", "restart-", "ping-canary", "enable-ssh"},
+		"lockdown":   {""}, "lockdown_item": {"leave-lockdown"}, "console": {"shell-command"},
+	}
+	for _, r := range Library() {
+		if r.Raw() {
+			continue
+		}
+		for _, fact := range dcui.FactNames() {
+			if fact == "esxi" || slices.ContainsFunc(about[fact], func(s string) bool { return strings.HasPrefix(r.Name, s) }) {
+				continue
+			}
+			for _, value := range dcui.FactValues(fact) {
+				if r.Name == "shell-command" && value == "shell" {
+					continue // somebody is logged in there
+				}
+				v := check(t, r, with(hostFor(r, "6.7"), fact, value))
+				if v.Verdict != Safe || len(v.Worlds) != 1 {
+					t.Errorf("%s with %s=%s: %s, %v, %v", r.Name, fact, value, v.Verdict, v.Worlds, v.Missing)
+				}
+			}
+		}
+	}
+}
+
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	file := filepath.Join("testdata", name)
