@@ -1,6 +1,9 @@
 package dcui
 
-import "strings"
+import (
+	"math/bits"
+	"strings"
+)
 
 // A simulated host runs a World as its console: what keys did becomes the way
 // the host is, and the host changes by other ways than its console too.
@@ -27,6 +30,14 @@ func (w World) Settle(facts map[string]string) (World, error) {
 			}
 			next.facts = next.facts.with(f, bit)
 		}
+	}
+	switch {
+	case w.mgmtNow == 0:
+	case w.mgmtSeen == w.mgmtNow:
+		next.mgmtSeen = 0
+	case w.mgmtSeen == 0:
+		// The menu goes on showing what was there at the login.
+		next.mgmtSeen = uint8(bits.TrailingZeros64(usual(factManagement, w.facts.get(factManagement)))) + 1
 	}
 	next.mgmtNow, next.lockNow, next.layoutNow, next.effects = 0, 0, 0, 0
 	next.flags &^= shellFlipped | sshFlipped | capsFlipped | capsCleared
