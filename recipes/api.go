@@ -73,7 +73,11 @@ type Verdict struct {
 	Keys    []string  `json:"keys"`
 	Worlds  []Ending  `json:"worlds"`
 	Missing []Missing `json:"missing"`
-	Notes   []*Error  `json:"-"` // what a person should look at, with its place
+	// Risks are the names to accept for running it nevertheless: effects with
+	// dashes, missed-goal, open-secret, idle-logout. What was left behind in
+	// compiling cannot be accepted: its worlds need other keys.
+	Risks []string `json:"risks,omitempty"`
+	Notes []*Error `json:"-"` // what a person should look at, with its place
 }
 
 // Ending is where worlds end that differ in nothing that has made a difference.

@@ -74,14 +74,36 @@ func (p *Program) judge() *Verdict {
 		return true, false, ""
 	}
 	destroyed, missed := false, false
+	risk := func(name string) {
+		if !slices.Contains(v.Risks, name) {
+			v.Risks = append(v.Risks, name)
+		}
+	}
 	for _, o := range all.Outcomes(func(w dcui.World) string {
 		ok, _, _ := status(w)
 		return fmt.Sprint(w.At(), "\x00", w.Effect(), "\x00", ok)
 	}) {
 		ok, bad, because := status(o.World)
 		destroyed, missed = destroyed || bad, missed || !ok
+		switch {
+		case bad:
+			for _, e := range o.World.Effects() {
+				if e.Destructive() && !p.isGoal(e) {
+					risk(slug(e.String()))
+				}
+			}
+		case !ok:
+			risk("missed-goal")
+		}
 		v.Worlds = append(v.Worlds, Ending{Facts: o.Facts, End: o.World.At(), Effect: o.World.Effect().String(), OK: ok, Why: because, World: o.World})
 	}
+	if p.open {
+		risk("open-secret")
+	}
+	if p.late {
+		risk("idle-logout")
+	}
+	slices.Sort(v.Risks)
 	switch {
 	case destroyed || p.open || p.late:
 		v.Verdict = Unsafe

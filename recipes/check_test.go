@@ -1,11 +1,11 @@
 package recipes
 
 import (
+	"encoding/json"
 	"maps"
 	"os"
-	"testing"
-	"encoding/json"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/labctl/labctl/recipes/dcui"
@@ -76,9 +76,13 @@ func TestDump(t *testing.T) {
 	j, _ := json.MarshalIndent(v.Missing, "", " ")
 	t.Logf("%s %s keys %v\nmissing %s", v.Recipe, v.Verdict, v.Keys, j)
 	for i, w := range v.Worlds {
-		if i > 40 { break }
+		if i > 40 {
+			break
+		}
 		t.Log(w.OK, w.End, w.Effect, w.Facts, w.Why)
 	}
-	for _, n := range v.Notes { t.Log(n) }
+	for _, n := range v.Notes {
+		t.Log(n)
+	}
 	t.Log(len(v.Worlds), "worlds", took)
 }

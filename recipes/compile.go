@@ -39,7 +39,8 @@ type compiler struct {
 	ids      map[string]uint8
 	layName  string
 	spent    time.Duration // since the console was last known to be fresh
-	answered bool          // the last key was the ENTER of a login
+	answered bool          // a secret was typed last
+	required bool          // hosts that the recipe is not for are left behind
 }
 
 func (r *Recipe) compile(b dcui.Belief, v Vars) (*Program, error) {
@@ -54,20 +55,13 @@ func (r *Recipe) compile(b dcui.Belief, v Vars) (*Program, error) {
 	c.pace = hid.Pace{Hold: hid.DefaultHold, Gap: hid.DefaultGap, Lead: hid.DefaultLead}
 	overlay(&c.pace, r.Pace)
 	overlay(&c.pace, v.Pace)
-	for _, q := range r.requires {
-		c.at = q.at
-		keep, rest := split(c.now, q.fact, q.values...)
-		if rest.Len() == 0 {
-			continue
-		}
-		why := fmt.Sprintf("the recipe is for %s only", q)
-		c.leave(rest, keep, []string{q.fact}, why)
-		if keep.Len() == 0 {
-			break
-		}
-	}
 	for i := range r.Steps {
 		c.step, c.at = i, r.Steps[i].at
+		// An anchor is right everywhere, so that hosts which the recipe is not for
+		// are left where it leads.
+		if k := r.Steps[i].Kind; k != StepAnchor && k != StepWait {
+			c.require()
+		}
 		c.do(&r.Steps[i])
 	}
 	if len(c.errs) > 0 {
@@ -75,6 +69,25 @@ func (r *Recipe) compile(b dcui.Belief, v Vars) (*Program, error) {
 	}
 	c.end = c.now
 	return c.Program, nil
+}
+
+// require leaves behind the hosts that the recipe is not for.
+func (c *compiler) require() {
+	if c.required {
+		return
+	}
+	c.required = true
+	rs := slices.Clone(c.recipe.requires)
+	slices.SortStableFunc(rs, func(a, b requirement) int { return len(a.values) - len(b.values) })
+	for _, q := range rs {
+		keep, rest := split(c.now, q.fact, q.values...)
+		why := fmt.Sprintf("the recipe is for %s only", q)
+		c.leave(rest, keep, []string{q.fact}, why)
+		if rest.Len() > 0 {
+			c.miss(q.fact, q.values, why)
+		}
+		c.now = keep
+	}
 }
 
 func overlay(p *hid.Pace, over hid.Pace) {
@@ -257,7 +270,14 @@ func (c *compiler) tooLate(o *op) bool {
 // press adds a key and follows it in every world.
 func (c *compiler) press(keys ...hid.Chord) {
 	for _, k := range keys {
-		c.add(op{kind: opKeys, chords: []hid.Chord{k}, words: []word{{kind: chordWord, chord: k}}, after: c.pause(k)})
+		w := word{kind: chordWord, chord: k}
+		if n := len(c.ops) - 1; n >= 0 && c.ops[n].kind == opKeys && c.ops[n].step == c.step && c.ops[n].chords[len(c.ops[n].chords)-1].Keep {
+			// Modifiers that stay down make one of several chords.
+			c.ops[n].chords = append(c.ops[n].chords, k)
+			c.ops[n].words = append(c.ops[n].words, w)
+		} else {
+			c.add(op{kind: opKeys, chords: []hid.Chord{k}, words: []word{w}, after: c.pause(k)})
+		}
 		c.now = c.now.Press(k)
 	}
 }
@@ -333,7 +353,7 @@ func (c *compiler) input(name string, at place) {
 			c.fail(at, "", "secret %s cannot be typed", name)
 			return
 		}
-		o.chords = chords
+		o.chords, o.known = chords, true
 	}
 	c.add(o)
 	// The layout is one of the model's own, so there is no error.
@@ -465,7 +485,33 @@ func (c *compiler) condition(k Condition, why string) {
 
 func (c *compiler) anchor() {
 	c.selected, c.spent = "", 0
-	keys, _ := c.now.Anchor()
+	keys, ok := c.now.Anchor()
+	if !ok {
+		var good, bad []dcui.Belief
+		for _, w := range c.now.Worlds() {
+			one := c.now.Like(w)
+			if _, ok := one.Anchor(); ok {
+				good = append(good, one)
+				continue
+			}
+			// Where the anchor has to answer a question, the letter depends on the
+			// layout.
+			for _, l := range one.Values("layout") {
+				part, _ := split(one, "layout", l)
+				if _, ok := part.Anchor(); ok {
+					good = append(good, part)
+				} else {
+					bad = append(bad, part)
+				}
+			}
+		}
+		g, b := dcui.Union(good...), dcui.Union(bad...)
+		c.leave(b, g, telling(g, b), "no anchor leads to the welcome screen")
+		keys, _ = c.now.Anchor()
+	}
+	if c.now.Len() == 0 {
+		return
+	}
 	c.press(keys...)
 	c.spent = 0
 	c.gate(func(w dcui.World) bool { return w.At() == "welcome" }, "the anchor does not lead to the welcome screen")
@@ -473,7 +519,7 @@ func (c *compiler) anchor() {
 
 func (c *compiler) login(s *Step) {
 	c.selected, c.spent = "", 0
-	if c.now.All(func(w dcui.World) bool { return strings.HasPrefix(w.At(), "shell.") }) {
+	if c.now.All(func(w dcui.World) bool { return strings.HasPrefix(w.At(), "shell") }) {
 		c.gate(func(w dcui.World) bool { return w.At() == "shell.login" }, "the shell does not ask for a login")
 		c.capsOff()
 		if len(s.user) > 0 {
@@ -520,11 +566,6 @@ func (c *compiler) login(s *Step) {
 
 var upDown = []hid.Chord{dcui.Down, dcui.Up}
 
-const (
-	menuKeys = 14 // presses that visit every item of a menu, from any
-	formKeys = 29 // and every field of a form: the list of keymaps has 28
-)
-
 func (c *compiler) choose(s *Step) {
 	c.choosing(func(w dcui.World) bool { return canonical(w.Selected()) == s.name }, s.name)
 	if c.now.Len() == 0 {
@@ -540,7 +581,7 @@ func (c *compiler) choosing(on func(dcui.World) bool, what string) {
 	if c.now.Len() == 0 {
 		return
 	}
-	r := reach(c.now, upDown, menuKeys, on, what)
+	r := reach(c.now, upDown, on, what)
 	c.lose(r)
 	c.press(r.keys...)
 }
@@ -600,7 +641,7 @@ func (c *compiler) set(t *setting) {
 	if c.now.Len() == 0 {
 		return
 	}
-	r := reach(c.now, formMoves, formKeys, func(w dcui.World) bool {
+	r := reach(c.now, formMoves, func(w dcui.World) bool {
 		label, _, _ := w.Field()
 		return sameField(label, t.label)
 	}, t.label)
@@ -646,7 +687,9 @@ func (c *compiler) mark(t *setting, kind fieldKind) {
 		return
 	}
 	is := func(w dcui.World) bool { return (w.Value() != "") == (state == "on") }
-	if c.now.All(is) {
+	// What stands in a form when it opens is the host's business and no fact, so
+	// a radio button is marked even where the model has it marked: twice is once.
+	if kind == checkBox && c.now.All(is) {
 		return
 	}
 	if kind == checkBox {
@@ -688,6 +731,8 @@ func fieldLength(label string) int {
 		return len("4095")
 	case strings.Contains(label, "Password"):
 		return 0 // opens empty
+	case strings.HasPrefix(label, "Ping Address"):
+		return len("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
 	case strings.HasPrefix(label, "Static address"), label == "Default gateway":
 		return len("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128")
 	}
@@ -738,16 +783,16 @@ func (c *compiler) leaveScreen(s *Step) {
 		return func(w dcui.World) bool { return w.At() == name }
 	}
 	if s.name != "" {
-		r := reach(c.now, esc, 6, at(s.name), "the screen "+s.name)
+		r := reach(c.now, esc, at(s.name), "the screen "+s.name)
 		c.lose(r)
 		c.press(r.keys...)
 		return
 	}
-	if path, ok := search(c.now, esc, at("mgmt.confirm")); ok {
-		c.press(path...)
+	if r := reach(c.now, esc, at("mgmt.confirm"), ""); len(r.lost) == 0 {
+		c.press(r.keys...)
 		return
 	}
-	r := reach(c.now, esc, 6, at("welcome"), "the welcome screen")
+	r := reach(c.now, esc, at("welcome"), "the welcome screen")
 	c.lose(r)
 	c.press(r.keys...)
 }

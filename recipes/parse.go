@@ -249,11 +249,36 @@ func (d *decoder) list(n ast.Node, what string) []ast.Node {
 }
 
 func (d *decoder) unknown(p pair, what string, known []string) {
+	hint := oneOf(known)
 	if near := nearest(p.key, known); near != "" {
-		d.fail(p.at, "did you mean "+near+"?", "unknown %s %s", what, p.key)
-		return
+		hint = "did you mean " + near + "?"
 	}
-	d.fail(p.at, "known are "+strings.Join(known, ", "), "unknown %s %s", what, p.key)
+	d.fail(p.at, hint, "unknown %s %s", what, p.key)
+	if sounds.MatchString(p.key) {
+		// A password has no place in a recipe; where it stands all the same it is
+		// not shown.
+		e := d.errs[len(d.errs)-1]
+		e.Text = string([]rune(e.Text)[:min(len([]rune(e.Text)), e.Col-1+len([]rune(p.key)))]) + ": …"
+	}
+}
+
+// sounds matches a key that may have a password after it.
+var sounds = regexp.MustCompile(`(?i)pass|pwd|secret|token`)
+
+// oneOf lists names, as far as they fit on a line.
+func oneOf(names []string) string {
+	const most = 200
+	s := "it is one of "
+	for i, n := range names {
+		if len(s)+len(n) > most {
+			return s + "…"
+		}
+		if i > 0 {
+			s += ", "
+		}
+		s += n
+	}
+	return s
 }
 
 var topKeys = []string{"recipe", "summary", "risk", "esxi", "requires", "secrets", "vars", "pace", "steps", "verify"}
@@ -262,6 +287,13 @@ var recipeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 func (d *decoder) recipe(n ast.Node) {
 	r := d.r
+	n = d.resolve(n)
+	switch n.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+	default:
+		d.wrong(n, "a recipe", "a mapping")
+		return
+	}
 	var steps ast.Node
 	for _, p := range d.pairs(n, "a recipe") {
 		r.at[p.key] = p.at
@@ -276,7 +308,7 @@ func (d *decoder) recipe(n ast.Node) {
 		case "risk":
 			s := d.str(p.value, "risk")
 			if s != "" && !slices.Contains(risks, s) {
-				d.fail(d.src.node(p.value), "it is one of "+strings.Join(risks, ", "), "unknown risk %q", s)
+				d.fail(d.src.node(p.value), oneOf(risks), "unknown risk %q", s)
 			}
 			r.Risk = Risk(s)
 		case "esxi":
@@ -328,9 +360,10 @@ func (d *decoder) recipe(n ast.Node) {
 		d.fail(top, "", "steps: is missing, the list of what to do")
 		return
 	}
-	if list := d.list(steps, "steps"); list != nil {
+	faults := len(d.errs)
+	if list := d.list(steps, "steps"); len(list) > 0 {
 		d.steps(list, nil)
-	} else if len(d.errs) == 0 {
+	} else if len(d.errs) == faults {
 		d.fail(r.at["steps"], "", "steps is empty: a recipe does something")
 	}
 	d.lookUp()
@@ -391,7 +424,7 @@ func (d *decoder) versions(s string, at place) []string {
 		})
 	}
 	if len(left) == 0 {
-		d.fail(at, "known are "+strings.Join(dcui.FactValues("esxi"), ", "), "no version of ESXi is in the range %q", s)
+		d.fail(at, oneOf(dcui.FactValues("esxi")), "no version of ESXi is in the range %q", s)
 		return nil
 	}
 	return left
@@ -443,7 +476,7 @@ func (d *decoder) requirements(n ast.Node, what string) []requirement {
 			}
 			v, ok := factValue(p.key, s)
 			if !ok {
-				d.fail(d.src.node(item), "it is one of "+strings.Join(known, ", "), "fact %s cannot be %q", p.key, s)
+				d.fail(d.src.node(item), oneOf(known), "fact %s cannot be %q", p.key, s)
 				continue
 			}
 			q.values = append(q.values, v)
@@ -496,7 +529,7 @@ func (d *decoder) input(p pair, what string, keys []string) (Input, bool) {
 			case q.key == "kind":
 				in.Kind = d.str(q.value, "kind")
 				if !slices.Contains(Kinds(), in.Kind) {
-					d.fail(d.src.node(q.value), "it is one of "+strings.Join(Kinds(), ", "), "unknown kind %q", in.Kind)
+					d.fail(d.src.node(q.value), oneOf(Kinds()), "unknown kind %q", in.Kind)
 				}
 			case q.key == "default":
 				if _, null := q.value.(*ast.NullNode); !null {
@@ -605,7 +638,7 @@ func (d *decoder) step(n ast.Node, outer []requirement) {
 	}
 	switch len(actions) {
 	case 0:
-		d.fail(at, "known are "+strings.Join(actionNames, ", "), "this step does nothing")
+		d.fail(at, oneOf(actionNames), "this step does nothing")
 	case 1:
 		if _, null := actions[0].value.(*ast.NullNode); null {
 			if !slices.Contains(bare, actions[0].key) {
@@ -833,7 +866,7 @@ func (d *decoder) screen(name string, at place) {
 	if name == "" || slices.Contains(dcui.Screens(), name) {
 		return
 	}
-	hint := "known are " + strings.Join(dcui.Screens(), ", ")
+	hint := oneOf(dcui.Screens())
 	if near := nearest(name, dcui.Screens()); near != "" {
 		hint = "did you mean " + near + "?"
 	}
@@ -869,7 +902,7 @@ func (d *decoder) conditions(n ast.Node, what string) []Condition {
 		case "effect":
 			c.Value, _ = d.scalar(p.value, what+".effect")
 			if !slices.Contains(effectNames(), c.Value) {
-				d.fail(d.src.node(p.value), "it is one of "+strings.Join(effectNames(), ", "), "unknown effect %q", c.Value)
+				d.fail(d.src.node(p.value), oneOf(effectNames()), "unknown effect %q", c.Value)
 			}
 		case "selected":
 			c.Value = d.str(p.value, what+".selected")
@@ -894,7 +927,7 @@ func (d *decoder) conditions(n ast.Node, what string) []Condition {
 			}
 			v, ok := factValue(p.key, s)
 			if !ok {
-				d.fail(d.src.node(p.value), "it is one of "+strings.Join(known, ", "), "fact %s cannot be %q", p.key, s)
+				d.fail(d.src.node(p.value), oneOf(known), "fact %s cannot be %q", p.key, s)
 			}
 			c.Kind, c.Fact, c.Value = "fact", p.key, v
 		}

@@ -38,6 +38,7 @@ type op struct {
 	words  []word // what Keys says
 	token  dcui.Token
 	secret bool
+	known  bool // chords hold the input's value
 	cond   []Condition
 	after  time.Duration // pause before the next key, apart from the pace
 	pace   hid.Pace

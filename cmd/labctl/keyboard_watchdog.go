@@ -31,7 +31,9 @@ type watchdog struct {
 }
 
 // watchdogName is the process name. It is another than labctl's, since who ends
-// labctl by name does not mean to leave a key down.
+// labctl by name does not mean to leave a key down. (A killall that goes by the
+// program's file, as that of busybox does, ends both. Then the keyboard stays
+// bound until the next run, which unbinds it first.)
 const watchdogName = "hid-watchdog"
 
 const (
@@ -98,8 +100,11 @@ func (a *app) startWatchdog(ctx context.Context, root string, lock *keyboardLock
 		err = ctx.Err()
 	}
 	if err != nil {
-		if errors.Is(err, io.EOF) {
+		switch {
+		case errors.Is(err, io.EOF):
 			err = errors.New("it ended at once")
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			err = fmt.Errorf("it is not ready after %s", watchdogStart)
 		}
 		w.stop()
 		return fail(err)

@@ -33,7 +33,7 @@ var answered = map[string][]string{
 	"DistributedVirtualSwitch":        {"ReconfigureDvs_Task", "FetchDVPorts", "AddDVPortgroup_Task", "CreateDVPortgroup_Task", "Destroy_Task"},
 	"DistributedVirtualPortgroup":     {"ReconfigureDVPortgroup_Task", "Destroy_Task"},
 	"DistributedVirtualSwitchManager": {"QueryDvsByUuid"},
-	"VirtualMachine":                  {"ReconfigVM_Task"},
+	"VirtualMachine":                  {"ReconfigVM_Task", "PutUsbScanCodes", "CreateScreenshot_Task"},
 	"Folder":                          {"CreateVM_Task"},
 	"ResourcePool":                    {"ImportVApp"},
 }
@@ -57,7 +57,7 @@ var harmless = []string{
 	"WaitForUpdates", "WaitForUpdatesEx", "CheckForUpdates", "CancelWaitForUpdates",
 	"CreateContainerView", "CreateListView", "ModifyListView", "DestroyView",
 	"FindByInventoryPath", "FindByIp", "FindAllByIp", "FindByDnsName", "FindAllByDnsName", "FindByUuid", "FindAllByUuid", "FindChild",
-	"QueryOptions", "QueryEvents", "ReconfigVM_Task",
+	"QueryOptions", "QueryEvents", "ReconfigVM_Task", "PutUsbScanCodes", "TerminateSession",
 }
 
 // route installs the api in front of vcsim's own methods.

@@ -172,7 +172,7 @@ func (in *inventory) addHost(h *host) error {
 }
 
 // handler serves the inventory over HTTP: the SOAP API, datastore files and disk leases, as vcsim does.
-func (in *inventory) handler(addr, user, password string) http.Handler {
+func (in *inventory) handler(addr, user, password string, admits func(user, password string) bool) http.Handler {
 	in.svc.Listen = &url.URL{Scheme: "https", Host: addr, Path: vim25.Path, User: url.UserPassword(user, password)}
 	in.svc.RegisterSDK(in.reg, in.reg.Path+"/vimService")
 	in.reg.SessionManager().ServiceHostName = addr
@@ -181,6 +181,7 @@ func (in *inventory) handler(addr, user, password string) http.Handler {
 	mux := in.svc.ServeMux
 	mux.HandleFunc(in.reg.Path+"/vimServiceVersions.xml", in.svc.ServiceVersions)
 	mux.HandleFunc("/folder/", in.svc.ServeDatastore)
+	mux.HandleFunc("GET /screen", in.serveScreen(admits))
 	mux.HandleFunc("/nfc/", simulator.ServeNFC)
 	return mux
 }

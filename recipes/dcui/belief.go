@@ -507,29 +507,42 @@ func (s *Screen) hash() uint64 {
 // discard them; it comes after the ESCs, where no field is open. Where N is
 // depends on the layout: on most it is on the key of a US keyboard, on Dvorak
 // on that of L, which means nothing to any screen where N is tried. Greek,
-// Russian and Ukrainian have none. A host that is down cannot be led anywhere.
+// Russian and Ukrainian have none, and there, or where nothing is known of the
+// layout, N is its code on the keypad. A host that is down cannot be led
+// anywhere; then those keys are given that leave the fewest worlds astray.
 func (b Belief) Anchor() ([]hid.Chord, bool) {
+	best, least := anchors[0], -1
 	for _, keys := range anchors {
 		after := b
 		for _, k := range keys {
 			after = after.Press(k)
 		}
-		if after.All(func(w World) bool { return w.console == 0 && w.place == welcome }) {
-			return slices.Clone(keys), true
+		astray := after.Where(func(w World) bool { return w.console != 0 || w.place != welcome }).Len()
+		if least < 0 || astray < least {
+			best, least = keys, astray
+		}
+		if astray == 0 {
+			break
 		}
 	}
-	return slices.Clone(anchors[0]), false
+	return slices.Clone(best), least == 0
 }
 
 var (
 	keyN       = hid.Chord{Key: hid.KeyA + 'n' - 'a'}
 	keyNDvorak = hid.Chord{Key: hid.KeyA + 'l' - 'a'}
 
+	// codeN is the N of every layout: its number on the keypad under Alt.
+	codeN = []hid.Chord{
+		{Mods: hid.Alt, Key: hid.KeyKP1, Keep: true}, {Mods: hid.Alt, Key: hid.KeyKP1, Keep: true}, {Mods: hid.Alt, Key: hid.KeyKP0},
+	}
+
 	anchors = [...][]hid.Chord{
 		{AltF2, Esc, Esc, Esc, Esc},
 		{AltF2, Esc, Esc, Esc, Esc, keyN, Esc, keyN, Esc, Esc},
 		{AltF2, Esc, Esc, Esc, Esc, keyNDvorak, Esc, keyNDvorak, Esc, Esc},
 		{AltF2, Esc, Esc, Esc, Esc, keyN, keyNDvorak, Esc, keyN, keyNDvorak, Esc, Esc},
+		slices.Concat([]hid.Chord{AltF2, Esc, Esc, Esc, Esc}, codeN, []hid.Chord{Esc}, codeN, []hid.Chord{Esc, Esc}),
 	}
 	shortAnchor, longAnchor = anchors[0], anchors[1]
 )

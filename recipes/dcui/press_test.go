@@ -436,7 +436,7 @@ func TestAnchor(t *testing.T) {
 		{map[string]string{"layout": "us"}, 10, true},
 		{map[string]string{"layout": "de"}, 10, true},
 		{map[string]string{"layout": "us-dvorak"}, 10, true},
-		{map[string]string{"layout": "ru"}, 5, false},
+		{map[string]string{"layout": "ru"}, 14, true},
 		{map[string]string{"layout": "ru", "screen": "menu"}, 5, true},
 	} {
 		keys, ok := belief(t, c.facts).Anchor()
