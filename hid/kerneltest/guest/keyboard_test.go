@@ -1,3 +1,5 @@
+//go:build linux
+
 package guest
 
 import (
@@ -178,7 +180,7 @@ func (e *events) next(t *testing.T, limit time.Duration) event {
 func (e *events) held(t *testing.T, codes ...uint16) uint16 {
 	t.Helper()
 	var keys [96]byte // KEY_MAX is 0x2ff
-	request := uintptr(2<<30 | len(keys)<<16 | 'E'<<8 | 0x18)
+	request := uintptr(uint32(2<<30) | uint32(len(keys))<<16 | 'E'<<8 | 0x18)
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, e.file.Fd(), request, uintptr(unsafe.Pointer(&keys[0]))); errno != 0 {
 		return 0 // gone already
 	}
