@@ -66,14 +66,14 @@ func (f *typing) finish(a *app, c *cobra.Command) error {
 		if f.keyboard == "" && h.Keyboard == "" {
 			return hintf(usagef("host %s has no keyboard in the config", h.Name), "--keyboard URI names one")
 		}
-		if f.keyboard == "" {
+		if f.keyboard == "" && !c.Flags().Changed("keyboard") {
 			f.keyboard = h.Keyboard
 		}
 		if f.layout == "" {
 			f.layout = h.Layout
 		}
 	}
-	if f.keyboard == "" {
+	if f.keyboard == "" && !c.Flags().Changed("keyboard") {
 		f.keyboard = "/dev/hidg0"
 	}
 	if f.layout == "" {
@@ -199,7 +199,7 @@ func untypeable(err error, secret bool) error {
 // secretText returns the text of hid type --secret.
 func (a *app) secretText(ctx context.Context) (string, error) {
 	const variable = "LABCTL_SECRET_TEXT"
-	if text, ok := a.lookup(variable); ok {
+	if text := a.get(variable); text != "" {
 		return text, nil
 	}
 	if a.terminal(a.stdin) {

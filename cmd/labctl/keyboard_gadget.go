@@ -42,6 +42,8 @@ func usbHelp(err error) error {
 		return hintf(err, "that gadget has to go first: a port takes one")
 	case errors.As(err, &port):
 		return hintf(err, "labctl hid doctor tells which line in which file changes that")
+	case errors.Is(err, hid.ErrNotTaken), errors.Is(err, hid.ErrBusy):
+		return hintf(err, "the host has found the keyboard and no longer asks it for keys: asleep, switched off, or its USB driver stopped")
 	case errors.Is(err, hid.ErrNoHost):
 		return hintf(err, "is the cable in the host and in the right port of this machine, and the host powered on? labctl hid doctor knows the port")
 	}
@@ -56,6 +58,11 @@ func (a *app) openGadget(ctx context.Context, u keyboardPlace, o keyboardOptions
 		return nil, err
 	}
 	g := &usbKeyboard{sys: gadget.System{Root: o.Root}, open: hid.Open}
+	return g.keyboard(ctx, a, u, o)
+}
+
+// keyboard starts a run.
+func (g *usbKeyboard) keyboard(ctx context.Context, a *app, u keyboardPlace, o keyboardOptions) (*keyboard, error) {
 	kb, err := g.start(ctx, a, u, o)
 	if err != nil {
 		err = fmt.Errorf("opening keyboard %s: %w", u.text, err)
@@ -136,7 +143,7 @@ func (g *usbKeyboard) bind(ctx context.Context, a *app, u keyboardPlace, port st
 	if _, err := g.sys.Bind(ctx, "", port); err != nil {
 		return err
 	}
-	node, err := g.sys.WaitNode(ctx, "", a.upTo(hostLimit))
+	node, err := g.sys.WaitNode(ctx, "", a.upTo(nodeLimit))
 	if err != nil {
 		return err
 	}
