@@ -137,7 +137,7 @@ type encoder struct {
 }
 
 func (e *encoder) fail(key, format string, args ...any) {
-	e.errs = append(e.errs, fmt.Errorf("encode "+key+": "+format, args...))
+	e.errs = append(e.errs, fmt.Errorf("encode %s: %w", key, fmt.Errorf(format, args...)))
 }
 
 func (e *encoder) put(s slot, mark, text string) {
@@ -315,7 +315,7 @@ type decoder struct {
 }
 
 func (d *decoder) fail(key, format string, args ...any) {
-	d.errs = append(d.errs, fmt.Errorf("decode "+key+": "+format, args...))
+	d.errs = append(d.errs, fmt.Errorf("decode %s: %w", key, fmt.Errorf(format, args...)))
 }
 
 func (d *decoder) get(s slot, mark string) (string, bool) {
