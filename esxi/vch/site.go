@@ -128,16 +128,15 @@ var listKeys = append(slices.Clone(markerKeys),
 	writePrefix+"init.networks|client.assigned.IP", oldWritePrefix+"init.networks|client.assigned.IP",
 	readPrefix+"init/sessions|docker-personality/cmd/Args~", oldReadPrefix+"init/sessions|docker-personality/cmd/Args~",
 	readPrefix+"version/Version", readPrefix+"common/id", oldReadPrefix+"common/id", oldReadPrefix+"common/name", oldReadPrefix+"repo",
-	keyMade, keyExpires, keyBridge, keyImagePath,
+	keyMade, keyExpires, keyBridge,
 )
 
 // labctl's own marks on a VCH. They are plain keys: the guest does not see
 // them, and VIC ignores them.
 const (
-	keyMade      = "labctl.made"      // what this VCH's up created beside the machine
-	keyExpires   = "labctl.expires"   // RFC 3339
-	keyBridge    = "labctl.bridge"    // port group that a labctl made for it or for one beside it
-	keyImagePath = "labctl.imagepath" // folder for images that its up created
+	keyMade    = "labctl.made"    // kinds of objects that its up created beside the machine
+	keyExpires = "labctl.expires" // RFC 3339
+	keyBridge  = "labctl.bridge"  // port group that labctl made for it, or for one beside it
 )
 
 func extraPath(key string) string { return `config.extraConfig["` + key + `"]` }

@@ -3,7 +3,6 @@ package vch
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -29,10 +28,12 @@ func wait(ctx context.Context, c *esxi.Client, task Ref) (types.AnyType, error) 
 		if err := sleep(ctx, pauses[min(i, len(pauses)-1)]); err != nil {
 			return nil, err
 		}
-		objects, err := retrieve(ctx, c, types.PropertyFilterSpec{
+		ask, cancel := context.WithTimeout(ctx, answerLimit)
+		objects, err := retrieve(ask, c, types.PropertyFilterSpec{
 			PropSet:   []types.PropertySpec{{Type: "Task", PathSet: []string{"info.state", "info.error", "info.result"}}},
 			ObjectSet: []types.ObjectSpec{{Obj: task}},
 		})
+		cancel()
 		if err != nil {
 			return nil, err
 		}
@@ -52,6 +53,9 @@ func wait(ctx context.Context, c *esxi.Client, task Ref) (types.AnyType, error) 
 		}
 	}
 }
+
+// answerLimit bounds a call that the server answers at once when it is there.
+const answerLimit = 10 * time.Second
 
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
@@ -97,11 +101,12 @@ const (
 )
 
 // again repeats what failed and does no harm when it is done twice. A session
-// that has ended, a missing object and an interrupt are not tried again.
+// that has ended, a missing object, a server that keeps silent and an interrupt
+// are not tried again.
 func again(ctx context.Context, do func() error) error {
 	for i := 0; ; i++ {
 		err := do()
-		if err == nil || i == retries || ctx.Err() != nil || gone(err) || faultOf(err) == "NotAuthenticated" || faultOf(err) == "InvalidProperty" {
+		if err == nil || i == retries || ctx.Err() != nil || silent(err) || gone(err) || faultOf(err) == "NotAuthenticated" || faultOf(err) == "InvalidProperty" {
 			return err
 		}
 		if sleep(ctx, retryPause<<i) != nil {
@@ -110,10 +115,8 @@ func again(ctx context.Context, do func() error) error {
 	}
 }
 
-// doing says what an error happened at.
-func doing(err error, format string, args ...any) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf(format+": %w", append(args, err)...)
+// silent reports that the server did not answer in time.
+func silent(err error) bool {
+	var dial *esxi.DialError
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &dial) && dial.Timeout
 }
