@@ -34,8 +34,12 @@ var answered = map[string][]string{
 	"DistributedVirtualPortgroup":     {"ReconfigureDVPortgroup_Task", "Destroy_Task"},
 	"DistributedVirtualSwitchManager": {"QueryDvsByUuid"},
 	"VirtualMachine":                  {"ReconfigVM_Task"},
-	"Folder":                          {"CreateVM_Task"},
-	"ResourcePool":                    {"ImportVApp"},
+	"Datacenter":                      {"PowerOnMultiVM_Task"},
+	"AuthorizationManager":            {"DisableMethods", "EnableMethods"},
+	"HostFirewallSystem":              {"EnableRuleset", "DisableRuleset", "RefreshFirewall"},
+	"Folder":                          {"CreateVM_Task", "Destroy_Task"},
+	"SessionManager":                  {"AcquireGenericServiceTicket"},
+	"ResourcePool":                    {"ImportVApp", "CreateResourcePool", "UpdateConfig", "Destroy_Task"},
 }
 
 // overseen lists the methods that vcsim carries out and after which the world and the other inventory are brought up
@@ -57,7 +61,7 @@ var harmless = []string{
 	"WaitForUpdates", "WaitForUpdatesEx", "CheckForUpdates", "CancelWaitForUpdates",
 	"CreateContainerView", "CreateListView", "ModifyListView", "DestroyView",
 	"FindByInventoryPath", "FindByIp", "FindAllByIp", "FindByDnsName", "FindAllByDnsName", "FindByUuid", "FindAllByUuid", "FindChild",
-	"QueryOptions", "QueryEvents", "ReconfigVM_Task",
+	"QueryOptions", "QueryEvents", "QueryAssignedLicenses", "ReconfigVM_Task",
 }
 
 // route installs the api in front of vcsim's own methods.
@@ -87,7 +91,7 @@ func (in *inventory) route() {
 
 // worldly says whether what the api does to objects of this type is done to the world alone.
 func worldly(kind string) bool {
-	return kind != "Folder" && kind != "ResourcePool" && kind != "VirtualMachine"
+	return !slices.Contains([]string{"Folder", "ResourcePool", "VirtualMachine", "Datacenter", "AuthorizationManager", "HostFirewallSystem"}, kind)
 }
 
 // unreadable refuses, as hostd does, what a host cannot tell about distributed switches: it knows the port groups'

@@ -30,6 +30,7 @@ type Fault struct {
 	Count  int    `json:"count,omitempty"` // how many are struck; 1 if unset
 	VLAN   int    `json:"vlan,omitempty"`
 	MS     int    `json:"ms,omitempty"` // milliseconds
+	Bytes  int    `json:"bytes,omitempty"`
 }
 
 // kind describes a fault: its fields, required ones first with a star, and what it does.
@@ -54,6 +55,7 @@ var kinds = []kind{
 	{"busy", "host vm", "a task is running on the host or VM"},
 	{"hide-dvs", "", "direct endpoints do not show distributed port groups"},
 	{"vcenter-down", "", "the vCenter's endpoint is dead"},
+	{"upload-broken", "bytes* path count", "the connection of an upload to a datastore is cut after that many bytes"},
 	{"host-state", "host* state*", "the vCenter shows the host as disconnected, or in maintenance"},
 }
 
@@ -130,7 +132,7 @@ func (f Fault) check() error {
 	if f.Type != "" && faultNamed(f.Type) == nil {
 		return fmt.Errorf("fault %s: the API has no fault %q", f.Fault, f.Type)
 	}
-	for name, n := range map[string]int{"call": f.Call, "count": f.Count, "ms": f.MS, "vlan": f.VLAN} {
+	for name, n := range map[string]int{"call": f.Call, "count": f.Count, "ms": f.MS, "bytes": f.Bytes, "vlan": f.VLAN} {
 		if n < 0 || name == "vlan" && n > 4094 {
 			return fmt.Errorf("fault %s: %s cannot be %d", f.Fault, name, n)
 		}
@@ -315,6 +317,20 @@ func (e *endpoint) held(hold chan struct{}, r *http.Request, life *life) bool {
 	case <-life.ctx.Done():
 		return false
 	}
+}
+
+// uploadBreaks says after how many bytes an upload is cut, if it is.
+func (s *faultSet) uploadBreaks(path string) (int64, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.armed {
+		if f.Fault.Fault == "upload-broken" && !f.done && (f.Path == "" || f.Path == path) {
+			f.Fired++
+			f.done = f.Fired >= max(f.Count, 1)
+			return int64(f.Bytes), true
+		}
+	}
+	return 0, false
 }
 
 func (s *faultSet) arm(f Fault) *armedFault {

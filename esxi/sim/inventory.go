@@ -99,6 +99,7 @@ func newInventory(s *site, hostName string) (*inventory, error) {
 			return nil, err
 		}
 	}
+	in.license(true)
 	in.route()
 	return in, nil
 }
@@ -119,7 +120,7 @@ func (in *inventory) ownSettings() {
 	}
 	own = append(own, &types.OptionValue{Key: "vcsim.home", Value: in.site.dir})
 	if !in.direct() {
-		own = append(own, &types.OptionValue{Key: rollbackOption, Value: "true"})
+		own = append(own, &types.OptionValue{Key: rollbackOption, Value: "true"}, &types.OptionValue{Key: persistOption, Value: "false"})
 	}
 	m.Setting = own
 }
@@ -163,6 +164,7 @@ func (in *inventory) addHost(h *host) error {
 	if cr, ok := in.reg.Get(*hs.Parent).(*mo.ComputeResource); ok {
 		cr.Name = name
 	}
+	in.showFirewall(h.name)
 	dss := in.reg.Get(*hs.ConfigManager.DatastoreSystem).(*simulator.HostDatastoreSystem)
 	res := dss.CreateLocalDatastore(in.context(), &types.CreateLocalDatastore{Name: in.site.datastoreOf(h.name), Path: in.site.dirOf(h.name)})
 	if f := res.Fault(); f != nil {
@@ -180,7 +182,6 @@ func (in *inventory) handler(addr, user, password string) http.Handler {
 	m.Setting = append(m.Setting, &types.OptionValue{Key: "vcsim.server.url", Value: "https://" + addr + vim25.Path})
 	mux := in.svc.ServeMux
 	mux.HandleFunc(in.reg.Path+"/vimServiceVersions.xml", in.svc.ServiceVersions)
-	mux.HandleFunc("/folder/", in.svc.ServeDatastore)
 	mux.HandleFunc("/nfc/", simulator.ServeNFC)
 	return mux
 }

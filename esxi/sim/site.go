@@ -34,7 +34,11 @@ type site struct {
 
 	rollbacks int
 	editing   map[string]bool // distributed switches that an edit has in hand
-	hideDVS   bool            // hosts show no distributed port groups
+	pools     []*pool
+	rules     map[string]bool   // firewall rule sets that were switched, by host/key
+	closed    map[string]bool   // hosts whose firewall lets no VCH be reached
+	ovfEnv    map[string]string // what VMs have for that key, which the API does not show
+	hideDVS   bool              // hosts show no distributed port groups
 }
 
 // life is the time between two resets of a site. What began in one life must not act in the next.
@@ -141,6 +145,7 @@ func (s *site) begin() {
 	}
 	s.dark = map[string]*darkness{}
 	s.editing = map[string]bool{}
+	s.ovfEnv, s.rules, s.closed, s.pools = map[string]string{}, map[string]bool{}, map[string]bool{}, nil
 	s.changed = make(chan struct{})
 	s.rollbacks = 0
 	s.life.Store(newLife())
