@@ -197,18 +197,12 @@ func RemoveStored(dir string) error {
 	return nil
 }
 
-// ClientTLS returns how a client talks to the Docker endpoint of the VCH whose
-// files are in dir: with the client's certificate where there is one, and to
-// the server with the stored certificate alone. It is nil without TLS files.
-func ClientTLS(dir string) (*tls.Config, error) {
-	server, err := os.ReadFile(filepath.Join(dir, fileServer))
-	if os.IsNotExist(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the VCH's certificate: %w", err)
-	}
+// ClientTLS returns how a client talks to a Docker endpoint that shows the
+// certificate server (PEM), and no other. The client's own certificate comes
+// from dir, where there is one.
+func ClientTLS(dir string, server []byte) (*tls.Config, error) {
 	c := &Certificates{ServerCert: server}
+	var err error
 	if c.ClientCert, err = os.ReadFile(filepath.Join(dir, fileClient)); err == nil {
 		c.ClientKey, err = os.ReadFile(filepath.Join(dir, fileClientKey))
 	}
