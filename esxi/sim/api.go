@@ -69,6 +69,7 @@ func (in *inventory) route() {
 	a := &api{inventory: in}
 	a.Self = types.ManagedObjectReference{Type: "LabsimAPI", Value: "labsim"}
 	in.reg.Put(a)
+	in.api = a
 	in.reg.Handler = func(ctx *simulator.Context, m *simulator.Method) (mo.Reference, types.BaseMethodFault) {
 		if in.direct() {
 			if f := in.unreadable(m); f != nil {

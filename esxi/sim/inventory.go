@@ -44,6 +44,7 @@ type inventory struct {
 	refs     map[string]types.ManagedObjectReference           // VM id → moref
 	ids      map[types.ManagedObjectReference]string           // and back
 	shown    *world
+	api      *api
 }
 
 func (in *inventory) direct() bool { return in.host != "" }
@@ -151,7 +152,9 @@ func (in *inventory) addHost(h *host) error {
 		hs.Summary.Config.Name = name
 		hs.Summary.Config.Product = &about
 		hs.Summary.Host = &hs.Self
-		hs.Summary.ManagementServerIp = "127.0.0.1"
+		if !in.site.unmanaged {
+			hs.Summary.ManagementServerIp = "127.0.0.1"
+		}
 		hardware := *hs.Hardware
 		hardware.SystemInfo.Vendor, hardware.SystemInfo.Model = "Intel Corporation", "NUC6i5SYH"
 		hardware.SystemInfo.Uuid = "564d6f75-6e74-4c61-6273-0000000000" + h.name[len(h.name)-2:]

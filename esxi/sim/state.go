@@ -17,7 +17,10 @@ type State struct {
 	Held           int           `json:"held"` // requests that a hold keeps
 	Requests       Requests      `json:"requests"`
 	RollbackEvents int           `json:"rollbackEvents"`
-	Files          []FileState   `json:"files"` // on the datastores, without those of the scene's own VMs
+	VCHs           []VCHState    `json:"vchs"`
+	Pools          []PoolState   `json:"pools"`   // without those that the hosts came with
+	Folders        []FolderState `json:"folders"` // of VMs, below the datacenter's
+	Files          []FileState   `json:"files"`   // on the datastores, without those of the scene's own VMs
 }
 
 // FaultState is an armed fault and what it has done.
@@ -142,7 +145,7 @@ func (l *Lab) State() State {
 	st := State{
 		Version: 1, Scene: l.opt.Scene, Hosts: []HostState{}, DVS: []SwitchState{}, Faults: l.faults.state(),
 		Held: int(l.held.Load()), Requests: l.tally.state(), RollbackEvents: s.rollbacks,
-		Files: s.files(),
+		VCHs: s.vchs(), Pools: s.poolList(), Folders: s.folderList(), Files: s.files(),
 	}
 	for _, h := range s.world.hosts {
 		st.Hosts = append(st.Hosts, s.hostState(h, now))

@@ -33,6 +33,11 @@ func takeHidden(list []types.BaseOptionValue, have map[string]bool) (rest []type
 	return rest, hidden
 }
 
+// touchesGuest says whether settings are among those a guest reads.
+func touchesGuest(list []types.BaseOptionValue) bool {
+	return slices.ContainsFunc(list, func(o types.BaseOptionValue) bool { return strings.HasPrefix(o.GetOptionValue().Key, "guestinfo.") })
+}
+
 // keysOf lists the keys that a VM has.
 func keysOf(obj *simulator.VirtualMachine) map[string]bool {
 	keys := map[string]bool{}

@@ -81,6 +81,28 @@ func (a *api) rule(this types.ManagedObjectReference, id string, on bool) *soap.
 	return soapFault(notFound("there is no rule set %q", id))
 }
 
+// closeFirewall takes every rule away that lets a host's VMs reach a VCH, or gives them back. The site's lock is held.
+func (s *site) closeFirewall(host string, shut bool) {
+	if s.closed[host] == shut {
+		return
+	}
+	s.closed[host] = shut
+	for _, in := range []*inventory{s.vcenter, s.direct[host]} {
+		in.showFirewall(host)
+	}
+}
+
+// license gives all inventories the one kind of licence or the other.
+func (s *site) license(able bool) {
+	if s.unlicensed == !able {
+		return
+	}
+	s.unlicensed = !able
+	for _, in := range s.inventories() {
+		in.license(able)
+	}
+}
+
 // license gives the inventory's hosts an evaluation licence with the features that a VCH needs, or one without.
 func (in *inventory) license(able bool) {
 	l := types.LicenseManagerLicenseInfo{LicenseKey: "00000-00000-00000-00000-00000", EditionKey: "eval", Name: "Evaluation Mode"}

@@ -135,7 +135,9 @@ func (a *api) destroyPool(req *types.Destroy_Task) soap.HasFault {
 func (a *api) destroyVM(ctx *simulator.Context, vm *simulator.VirtualMachine, req *types.Destroy_Task) soap.HasFault {
 	vmx := vm.Config.Files.VmPathName
 	logs := vm.Config.Files.LogDirectory
-	vm.Config.Files.LogDirectory = "[none] none" // for vcsim to delete
+	var at object.DatastorePath
+	at.FromString(vmx)
+	vm.Config.Files.LogDirectory = (&object.DatastorePath{Datastore: at.Datastore, Path: ".labsim/none"}).String() // what vcsim is to delete
 	var disks []string
 	for _, d := range object.VirtualDeviceList(vm.Config.Hardware.Device).SelectByType((*types.VirtualDisk)(nil)) {
 		if b, ok := d.GetVirtualDevice().Backing.(types.BaseVirtualDeviceFileBackingInfo); ok {

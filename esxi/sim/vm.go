@@ -52,6 +52,9 @@ func (a *api) ReconfigVMTask(req *types.ReconfigVM_Task) soap.HasFault {
 		if vm, ok := a.reg.Get(req.This).(*simulator.VirtualMachine); ok && req.Spec.ExtraConfig != nil {
 			var keys map[string]bool
 			a.reg.WithLock(a.context(), vm, func() { keys = keysOf(vm) })
+			if s.guests[id] != nil && touchesGuest(req.Spec.ExtraConfig) {
+				s.volatile[id] = true
+			}
 			req.Spec.ExtraConfig, hidden = takeHidden(req.Spec.ExtraConfig, keys)
 			s.touched.Store(true)
 		}
@@ -289,6 +292,7 @@ func (a *api) follow(ref types.ManagedObjectReference) error {
 		w.vms = slices.DeleteFunc(w.vms, func(v *vm) bool { return v.id == id })
 		w.sweep()
 		s.commit(w)
+		s.power(id, false)
 		return nil
 	}
 	w := s.world.clone()
@@ -308,6 +312,9 @@ func (a *api) follow(ref types.ManagedObjectReference) error {
 	}
 	s.commit(w)
 	peer.publishVM(peer.shown, v)
+	if v.on != old.on {
+		s.power(id, v.on)
+	}
 	return nil
 }
 

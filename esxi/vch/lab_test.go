@@ -151,7 +151,7 @@ func (l *lab) spec(via, name string) *Spec {
 	s := &Spec{Name: name, Bundle: l.bundle, Target: "https://" + e.URL.Host, User: e.User, Password: pw, Networks: map[Role]RoleNet{}, OwnUser: true}
 	if via == "vcenter" {
 		s.Networks[Public] = RoleNet{Network: "DVS-Mgmt"}
-		s.Networks[Bridge] = RoleNet{Network: "Lab"}
+		s.Networks[Bridge] = RoleNet{Network: "VCH-Bridge"}
 	}
 	return s
 }
