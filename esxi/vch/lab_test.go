@@ -148,7 +148,7 @@ func (l *lab) spec(via, name string) *Spec {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	s := &Spec{Name: name, Bundle: l.bundle, Target: "https://" + e.URL.Host, User: e.User, Password: pw, Networks: map[Role]RoleNet{}, OwnUser: true}
+	s := &Spec{Name: name, Bundle: l.bundle, Target: "https://vsphere.lab.local", User: e.User, Password: pw, Networks: map[Role]RoleNet{}, OwnUser: true}
 	if via == "vcenter" {
 		s.Networks[Public] = RoleNet{Network: "DVS-Mgmt"}
 		s.Networks[Bridge] = RoleNet{Network: "VCH-Bridge"}
@@ -162,7 +162,7 @@ func (l *lab) job(via, name string) Job {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	l.t.Cleanup(func() { j.Close() })
+	l.t.Cleanup(j.Done)
 	return Job{Spec: l.spec(via, name), CertDir: filepath.Join(l.dir, "vch", name), Journal: j}
 }
 
@@ -172,7 +172,7 @@ func (l *lab) target(via, name string) Target {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	l.t.Cleanup(func() { j.Close() })
+	l.t.Cleanup(j.Done)
 	return Target{Name: name, CertDir: filepath.Join(l.dir, "vch", name), Journal: j}
 }
 
