@@ -309,6 +309,7 @@ func (a *appliance) address() error {
 	}
 	keys := map[string]string{}
 	bySlot := map[int]net.IP{}
+	var client net.IP
 	bridge, _, err := a.adapter("bridge")
 	if err != nil {
 		return err
@@ -381,22 +382,23 @@ func (a *appliance) address() error {
 		keys[w+"IP"] = base64.StdEncoding.EncodeToString(ip.To16())
 		keys[w+"Mask"] = base64.StdEncoding.EncodeToString(mask)
 		if role == "client" {
-			a.mu.Lock()
-			a.ip = ip
-			a.mu.Unlock()
+			client = ip
 		}
 	}
 	if err := a.tell(keys); err != nil {
 		return err
 	}
+	a.mu.Lock()
+	a.ip = client
+	a.mu.Unlock()
 	a.s.mu.Lock()
 	err = a.life.Err()
 	if err == nil {
-		a.s.showAddress(a.id, a.ip.String())
+		a.s.showAddress(a.id, client.String())
 	}
 	a.s.mu.Unlock()
 	if err == nil {
-		a.logf("client address %s", a.ip)
+		a.logf("client address %s", client)
 	}
 	return err
 }
