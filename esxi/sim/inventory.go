@@ -152,8 +152,9 @@ func (in *inventory) addHost(h *host) error {
 		hs.Summary.Config.Name = name
 		hs.Summary.Config.Product = &about
 		hs.Summary.Host = &hs.Self
-		if !in.site.unmanaged {
-			hs.Summary.ManagementServerIp = "127.0.0.1"
+		hs.Summary.ManagementServerIp = "127.0.0.1"
+		if in.site.unmanaged {
+			hs.Summary.ManagementServerIp = "" // the template that hosts are made from has one
 		}
 		hardware := *hs.Hardware
 		hardware.SystemInfo.Vendor, hardware.SystemInfo.Model = "Intel Corporation", "NUC6i5SYH"

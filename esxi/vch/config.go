@@ -82,7 +82,7 @@ func (v *Version) String() string {
 	if v == nil || v.Version == "" {
 		return ""
 	}
-	return strings.Join([]string{v.Version, v.BuildNumber, v.GitCommit}, "-")
+	return strings.TrimRight(strings.Join([]string{v.Version, v.BuildNumber, v.GitCommit}, "-"), "-")
 }
 
 // Session is a program that an executor runs.

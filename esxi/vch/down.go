@@ -371,13 +371,12 @@ func (k *cleaner) objects(v *victim) {
 		if f, ok := k.site.Names[m.Parent]; ok && k.site.VCenter && f.Name == m.Name && made("folder") && f.Parent.Type == "Folder" {
 			add(Object{Kind: "folder", Name: f.Name, Parent: f.Parent.Value, ID: m.Parent.Value})
 		}
-		if !k.site.VCenter {
-			name := k.bridgeName(v)
-			if name != "" && (v.config.BridgeCreated && made("portgroup") || m.Keys[keyBridge] == name) {
-				add(Object{Kind: "portgroup", Name: name, Parent: k.hostOf(m).Value})
-				if !labctls || made("switch") || m.Keys[keyBridge] == name && !made("portgroup") {
-					add(Object{Kind: "switch", Name: name, Parent: k.hostOf(m).Value})
-				}
+		if name := k.bridgeName(v); name != "" && (v.config.BridgeCreated && made("portgroup") || m.Keys[keyBridge] == name) {
+			host := m.Host.Value
+			k.fromJournal(v, Object{Kind: "portgroup", Name: name, Parent: host}, add)
+			// A VCH that found the bridge made by another takes the switch along.
+			if !labctls || made("switch") || m.Keys[keyBridge] == name && !made("portgroup") {
+				k.fromJournal(v, Object{Kind: "switch", Name: name, Parent: host}, add)
 			}
 		}
 		v.dc = k.site.datacenter(k.site.owner(m.Pool))
@@ -445,27 +444,12 @@ func (h *Host) hasPortGroup(name string) bool {
 	return slices.ContainsFunc(h.PortGroups, func(g types.HostPortGroup) bool { return g.Spec.Name == name })
 }
 
-// hostOf returns the host of a machine on a connection to one host.
-func (k *cleaner) hostOf(m *Machine) Ref {
-	if len(k.site.Hosts) == 1 {
-		return k.site.Hosts[0].Ref
-	}
-	owner := k.site.owner(m.Pool)
-	if h := find(k.site.Hosts, func(h Host) bool { return h.Compute == owner }); h != nil {
-		return h.Ref
-	}
-	return Ref{}
-}
-
-// bridgeName returns the port group that a VCH's bridge is on.
+// bridgeName returns the port group that the adapter of a VCH's bridge is on.
 func (k *cleaner) bridgeName(v *victim) string {
-	nic := v.config.Init.Networks[string(Bridge)]
-	if nic == nil {
-		return v.machine.Keys[keyBridge]
-	}
-	_, id, _ := strings.Cut(nic.Network.Common.ID, ":")
-	if n := find(k.site.Networks, func(n Network) bool { return n.Ref.Value == id }); n != nil {
-		return n.Name
+	if nic := v.config.Init.Networks[string(Bridge)]; nic != nil {
+		if i := k.site.describeNIC(string(Bridge), nic, v.devices); i.Network != "" {
+			return i.Network
+		}
 	}
 	return v.machine.Keys[keyBridge]
 }

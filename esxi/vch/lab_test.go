@@ -106,7 +106,7 @@ func startLab(t *testing.T, scene string, args ...string) *lab {
 			l.control = where
 		}
 	}
-	if len(l.endpoints) != 2 || l.control == "" {
+	if len(l.endpoints) == 0 || l.control == "" {
 		t.Fatalf("labsim names no addresses:\n%s", said)
 	}
 	return l

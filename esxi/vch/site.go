@@ -92,6 +92,7 @@ type Network struct {
 // Machine is a virtual machine, with the keys that tell a VCH.
 type Machine struct {
 	Ref, Parent, Pool Ref
+	Host              Ref
 	Name, UUID        string
 	Path              string // [datastore] folder/name.vmx
 	On                bool
@@ -114,7 +115,8 @@ var (
 		{Type: "DistributedVirtualPortgroup", PathSet: []string{"name", "host", "key", "config.distributedVirtualSwitch", "tag"}},
 		{Type: "DistributedVirtualSwitch", PathSet: []string{"name", "uuid"}},
 	}
-	hostProps = []string{"name", "parent", "runtime.connectionState", "summary.managementServerIp", "config.firewall", "configManager.firewallSystem", "configManager.networkSystem"}
+	hostProps = []string{"name", "parent", "runtime.connectionState", "summary.managementServerIp", "config.firewall", "configManager.firewallSystem", "configManager.networkSystem",
+		"config.network.vswitch", "config.network.portgroup"}
 )
 
 // markerKeys tell a VCH of either age.
@@ -142,7 +144,7 @@ const (
 func extraPath(key string) string { return `config.extraConfig["` + key + `"]` }
 
 func machineProps(keys []string) types.PropertySpec {
-	p := types.PropertySpec{Type: "VirtualMachine", PathSet: []string{"name", "parent", "resourcePool", "runtime.powerState", "summary.config.vmPathName", "summary.config.uuid", "network"}}
+	p := types.PropertySpec{Type: "VirtualMachine", PathSet: []string{"name", "parent", "resourcePool", "runtime.powerState", "runtime.host", "summary.config.vmPathName", "summary.config.uuid", "network"}}
 	for _, k := range keys {
 		p.PathSet = append(p.PathSet, extraPath(k))
 	}
@@ -194,11 +196,7 @@ func machinesOnly() []types.BaseSelectionSpec {
 func ReadSite(ctx context.Context, c *esxi.Client, forInstall bool) (*Site, error) {
 	sc := c.Vim.ServiceContent
 	props := append(slices.Clone(siteProps), machineProps(listKeys))
-	hosts := slices.Clone(hostProps)
-	if !c.IsVCenter() {
-		hosts = append(hosts, "config.network.vswitch", "config.network.portgroup")
-	}
-	props = append(props, types.PropertySpec{Type: "HostSystem", PathSet: hosts})
+	props = append(props, types.PropertySpec{Type: "HostSystem", PathSet: hostProps})
 	spec := types.PropertyFilterSpec{
 		PropSet:   props,
 		ObjectSet: []types.ObjectSpec{{Obj: sc.RootFolder, Skip: types.NewBool(true), SelectSet: everywhere()}},
@@ -389,7 +387,7 @@ func (p properties) host(ref Ref) Host {
 }
 
 func (p properties) machine(ref Ref) Machine {
-	m := Machine{Ref: ref, Parent: p.ref("parent"), Pool: p.ref("resourcePool"), Name: p.text("name"), UUID: p.text("summary.config.uuid"),
+	m := Machine{Ref: ref, Parent: p.ref("parent"), Pool: p.ref("resourcePool"), Host: p.ref("runtime.host"), Name: p.text("name"), UUID: p.text("summary.config.uuid"),
 		Path: p.text("summary.config.vmPathName"), Networks: p.refs("network"), Keys: Keys{}}
 	m.On = p["runtime.powerState"] == types.VirtualMachinePowerStatePoweredOn
 	for name, v := range p {
