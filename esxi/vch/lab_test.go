@@ -9,11 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/labctl/labctl/esxi"
 )
@@ -148,9 +146,8 @@ func (l *lab) spec(via, name string) *Spec {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	s := &Spec{Name: name, Bundle: l.bundle, Target: "https://vsphere.lab.local", User: e.User, Password: pw, Networks: map[Role]RoleNet{}, OwnUser: true}
+	s := &Spec{Name: name, Bundle: l.bundle, Target: "https://vsphere.lab.local", User: e.User, Password: pw, Networks: map[Role]RoleNet{}, OwnUser: true, KeyBits: 1024}
 	if via == "vcenter" {
-		s.Networks[Public] = RoleNet{Network: "DVS-Mgmt"}
 		s.Networks[Bridge] = RoleNet{Network: "VCH-Bridge"}
 	}
 	return s
@@ -195,27 +192,42 @@ func fakeBundle(t testing.TB, version string, size int) *Bundle {
 	return b
 }
 
-func TestWalk(t *testing.T) {
-	l := startLab(t, "nuc")
-	c := l.dial("vcenter")
-	before := c.Requests()
-	out, err := Up(t.Context(), c, []Job{l.job("vcenter", "t1")}, Options{On: func(e Event) { b, _ := json.Marshal(e); t.Logf("%s", b) }, Keep: true, Ready: 20 * time.Second})
-	t.Logf("%d requests", c.Requests()-before)
-	if err != nil {
-		t.Fatal(err)
+// labState is what the tests look at in GET /state.
+type labState struct {
+	Hosts []struct {
+		Name                 string
+		Switches, Portgroups json.RawMessage
+		VMs                  []struct{ Name, Power string }
 	}
-	t.Logf("%+v %v", out[0].Instance, out[0].Err)
-	list, err := List(t.Context(), c)
-	t.Logf("%+v %v", list, err)
-	in, err := Inspect(t.Context(), c, "t1")
-	if err != nil {
-		t.Fatal(err)
+	VCHs, Pools, Folders, Files json.RawMessage
+	Requests                    struct {
+		Calls         []string
+		BytesReceived int64
 	}
-	b, _ := json.MarshalIndent(in, "", " ")
-	t.Logf("%.6000s", b)
-	before = c.Requests()
-	gone, err := Down(t.Context(), c, []Target{l.target("vcenter", "t1")}, DownOptions{On: func(e Event) { t.Logf("%+v", e) }})
-	t.Logf("%+v %v; %d requests", gone, err, c.Requests()-before)
-	t.Logf("%s", l.call("GET", "/state", ""))
-	_ = slices.Contains[[]string]
+	Faults []struct{ Fired int }
 }
+
+func (l *lab) state() labState {
+	l.t.Helper()
+	var s labState
+	if err := json.Unmarshal(l.call("GET", "/state", ""), &s); err != nil {
+		l.t.Fatal(err)
+	}
+	return s
+}
+
+// things is everything in the lab that an installation could touch, one text.
+func (s labState) things() string {
+	var out strings.Builder
+	for _, h := range s.Hosts {
+		fmt.Fprintf(&out, "%s\n%s\n%s\n%v\n", h.Name, h.Switches, h.Portgroups, h.VMs)
+	}
+	fmt.Fprintf(&out, "vchs %s\npools %s\nfolders %s\nfiles %s\n", s.VCHs, s.Pools, s.Folders, s.Files)
+	return out.String()
+}
+
+func (l *lab) reset() { l.t.Helper(); l.call("POST", "/reset", "") }
+
+func (l *lab) arm(fault string) { l.t.Helper(); l.call("POST", "/fault", fault) }
+
+func (l *lab) disarm() { l.t.Helper(); l.call("DELETE", "/fault", "") }
