@@ -63,7 +63,7 @@ func startLab(t *testing.T, scene string, args ...string) *lab {
 	}
 	defer stderr.Close()
 	config := filepath.Join(dir, "labctl.yaml")
-	cmd := exec.Command(program, append([]string{"--scene", scene, "--write-config", config}, args...)...)
+	cmd := exec.Command(program, append([]string{"--scene", scene, "--write-config", config, "--boot", "50ms"}, args...)...)
 	cmd.Stderr = stderr
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
@@ -201,8 +201,8 @@ type labState struct {
 	}
 	VCHs, Pools, Folders, Files json.RawMessage
 	Requests                    struct {
-		Calls         []string
-		BytesReceived int64
+		Calls []string
+		Bytes map[string]int64
 	}
 	Faults []struct{ Fired int }
 }
@@ -214,6 +214,15 @@ func (l *lab) state() labState {
 		l.t.Fatal(err)
 	}
 	return s
+}
+
+// sent returns how many bytes of files the lab has received.
+func (l *lab) sent() (n int64) {
+	l.t.Helper()
+	for _, b := range l.state().Requests.Bytes {
+		n += b
+	}
+	return n
 }
 
 // things is everything in the lab that an installation could touch, one text.

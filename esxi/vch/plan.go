@@ -105,9 +105,11 @@ func (p *Plan) Objects() []string {
 func NewPlan(s *Site, spec *Spec) *Plan {
 	p := &Plan{Name: spec.Name, spec: spec, site: s, found: map[string]*Network{}}
 	p.place()
-	p.store()
-	p.networks()
-	p.existing()
+	if p.compute.Name != "" { // without a place, nothing can be said of what is in reach of it
+		p.store()
+		p.networks()
+		p.existing()
+	}
 	p.support()
 	return p
 }
