@@ -3,6 +3,7 @@ package sim
 import (
 	"reflect"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/vmware/govmomi/simulator"
@@ -18,6 +19,10 @@ import (
 type api struct {
 	mo.ExtensibleManagedObject // vcsim wants one in everything it registers
 	*inventory
+
+	changes *changes
+	watchMu sync.Mutex
+	watches map[watchKey]*watch
 }
 
 func (a *api) Lock()   {}
@@ -38,6 +43,7 @@ var answered = map[string][]string{
 	"AuthorizationManager":            {"DisableMethods", "EnableMethods"},
 	"HostFirewallSystem":              {"EnableRuleset", "DisableRuleset", "RefreshFirewall"},
 	"Folder":                          {"CreateVM_Task", "Destroy_Task"},
+	"FileManager":                     {"DeleteDatastoreFile_Task"},
 	"SessionManager":                  {"AcquireGenericServiceTicket"},
 	"ResourcePool":                    {"ImportVApp", "CreateResourcePool", "UpdateConfig", "Destroy_Task"},
 }
@@ -66,7 +72,8 @@ var harmless = []string{
 
 // route installs the api in front of vcsim's own methods.
 func (in *inventory) route() {
-	a := &api{inventory: in}
+	a := &api{inventory: in, changes: newChanges(), watches: map[watchKey]*watch{}}
+	in.reg.AddHandler(a.changes)
 	a.Self = types.ManagedObjectReference{Type: "LabsimAPI", Value: "labsim"}
 	in.reg.Put(a)
 	in.api = a
@@ -81,7 +88,7 @@ func (in *inventory) route() {
 			in.site.touched.Store(true)
 		}
 		switch {
-		case own:
+		case own, a.waitsHere(ctx, m):
 			m.This = a.Self
 		case slices.Contains(overseen[m.This.Type], m.Name):
 			m.This, m.Name = a.Self, "Oversee"
@@ -92,7 +99,7 @@ func (in *inventory) route() {
 
 // worldly says whether what the api does to objects of this type is done to the world alone.
 func worldly(kind string) bool {
-	return !slices.Contains([]string{"Folder", "ResourcePool", "VirtualMachine", "Datacenter", "AuthorizationManager", "HostFirewallSystem"}, kind)
+	return !slices.Contains([]string{"Folder", "ResourcePool", "VirtualMachine", "Datacenter", "FileManager", "AuthorizationManager", "HostFirewallSystem"}, kind)
 }
 
 // unreadable refuses, as hostd does, what a host cannot tell about distributed switches: it knows the port groups'
@@ -107,6 +114,9 @@ func (in *inventory) unreadable(m *simulator.Method) types.BaseMethodFault {
 		return &types.NotSupported{}
 	}
 	var specs []types.PropertyFilterSpec
+	if m.This.Type == "Folder" && m.Name == "CreateFolder" {
+		return &types.NotSupported{}
+	}
 	switch req := m.Body.(type) {
 	case *types.RetrievePropertiesEx:
 		specs = req.SpecSet

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vmware/govmomi/fault"
 	"github.com/vmware/govmomi/license"
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/property"
@@ -285,6 +286,18 @@ func TestAVCHBootsOnBothPaths(t *testing.T) {
 			}
 			if log, err := v.c.download("t1/tether.debug"); err != nil || !strings.Contains(log, "vicadmin: started: true") {
 				t.Errorf("the log is %q, %v", log, err)
+			}
+
+			dc, err := v.c.finder().DefaultDatacenter(within(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			task, err := object.NewFileManager(v.c.Client).DeleteDatastoreFile(within(t), "[datastore1] t1", dc)
+			if err == nil {
+				err = task.Wait(within(t))
+			}
+			if !fault.Is(err, &types.FileLocked{}) {
+				t.Errorf("deleting the files of a running VCH: %v", err)
 			}
 
 			v.power(false)

@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
@@ -191,11 +192,18 @@ func (e *endpoint) serveFiles(w http.ResponseWriter, r *http.Request, cur *serve
 func (e *endpoint) datastore(s *site, r *http.Request) (name, dir string, err error) {
 	q := r.URL.Query()
 	name = q.Get("dsName")
+	dc := "Homelab"
+	if e.host != "" {
+		dc = "ha-datacenter"
+	}
+	if asked := strings.Trim(q.Get("dcPath"), "/"); asked != "" && asked != dc {
+		return "", "", fmt.Errorf("there is no datacenter %q", asked)
+	}
 	for _, h := range s.scene.hosts {
 		if e.host != "" && h.name != e.host {
 			continue
 		}
-		if ds := s.datastoreOf(h.name); name == ds || name == "" {
+		if ds := s.datastoreOf(h.name); name == ds {
 			return ds, s.dirOf(h.name), nil
 		}
 	}
@@ -304,6 +312,53 @@ func (s *site) removeFiles(vmx string, disks []string) {
 		}
 	}
 	_ = os.Remove(dir) // fails if something is left in it
+}
+
+// DeleteDatastoreFileTask refuses to delete what a running VM has open: its own files, and the images in its drives.
+func (a *api) DeleteDatastoreFileTask(req *types.DeleteDatastoreFile_Task) soap.HasFault {
+	s := a.site
+	m := a.reg.FileManager()
+	task := a.startTask(req.This, "deleteDatastoreFile", func() (types.AnyType, error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if file, ok := s.onDisk(req.Name); ok {
+			if owner := s.openBelow(file); owner != "" {
+				return nil, refuse(&types.FileLocked{FileFault: types.FileFault{File: req.Name}}, "%s is in use by %s", req.Name, owner)
+			}
+		}
+		_, err := a.task(m.DeleteDatastoreFileTask(a.context(), req))
+		return nil, err
+	})
+	return &methods.DeleteDatastoreFile_TaskBody{Res: &types.DeleteDatastoreFile_TaskResponse{Returnval: task}}
+}
+
+// openBelow names a running VM that has this file open, or one in this directory. The site's lock is held.
+func (s *site) openBelow(file string) string {
+	for _, v := range s.world.vms {
+		if !v.on {
+			continue
+		}
+		in := s.direct[v.host]
+		obj, ok := in.reg.Get(in.refs[v.id]).(*simulator.VirtualMachine)
+		if !ok {
+			continue
+		}
+		var open []string
+		in.reg.WithLock(in.context(), obj, func() {
+			open = append(open, obj.Config.Files.VmPathName)
+			for _, d := range obj.Config.Hardware.Device {
+				if b, ok := d.GetVirtualDevice().Backing.(types.BaseVirtualDeviceFileBackingInfo); ok {
+					open = append(open, b.GetVirtualDeviceFileBackingInfo().FileName)
+				}
+			}
+		})
+		for _, o := range open {
+			if p, ok := s.onDisk(o); ok && (p == file || strings.HasPrefix(p, file+string(filepath.Separator))) {
+				return v.name
+			}
+		}
+	}
+	return ""
 }
 
 // datastoreKnown refuses a VM path on a datastore that is not there, over which vcsim stumbles.

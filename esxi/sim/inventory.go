@@ -154,7 +154,7 @@ func (in *inventory) addHost(h *host) error {
 		hs.Summary.Host = &hs.Self
 		hs.Summary.ManagementServerIp = "127.0.0.1"
 		if in.site.unmanaged {
-			hs.Summary.ManagementServerIp = "" // the template that hosts are made from has one
+			hs.Summary.ManagementServerIp = ""
 		}
 		hardware := *hs.Hardware
 		hardware.SystemInfo.Vendor, hardware.SystemInfo.Model = "Intel Corporation", "NUC6i5SYH"

@@ -55,6 +55,11 @@ func TestEverySceneStandsAndAnswers(t *testing.T) {
 				connect(t, l, "vcenter")
 			}
 			for _, e := range l.Hosts() {
+				if sc.Name == "standalone" {
+					if m := connect(t, l, "esxi").host.Summary.ManagementServerIp; m != "" {
+						t.Errorf("%s is managed by %s", e.Name, m)
+					}
+				}
 				if _, err := dial(t, e); err != nil {
 					t.Errorf("%s: %v", e.Name, err)
 				}

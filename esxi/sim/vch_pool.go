@@ -135,7 +135,7 @@ func (a *api) destroyPool(req *types.Destroy_Task) soap.HasFault {
 func (a *api) destroyVM(ctx *simulator.Context, vm *simulator.VirtualMachine, req *types.Destroy_Task) soap.HasFault {
 	vmx := vm.Config.Files.VmPathName
 	logs := vm.Config.Files.LogDirectory
-	var at object.DatastorePath
+	var at object.DatastorePath // vcsim wants a datastore that is there
 	at.FromString(vmx)
 	vm.Config.Files.LogDirectory = (&object.DatastorePath{Datastore: at.Datastore, Path: ".labsim/none"}).String() // what vcsim is to delete
 	var disks []string
@@ -275,6 +275,9 @@ func init() { // vcsim decodes requests into the types that are registered
 }
 
 func (a *api) DisableMethods(req *DisableMethods) soap.HasFault {
+	if a.direct() {
+		return faulted(notSupported("a host disables no methods"))
+	}
 	var names []string
 	for _, m := range req.Method {
 		names = append(names, m.Method)

@@ -228,6 +228,10 @@ func TestAnApplianceIsMadeAndSeenOnBothPaths(t *testing.T) {
 		}
 		_ = m
 
+		if _, err := c.vmFolder().CreateVM(within(t), applianceSpec("t1", nil, nil), pool, c.host1()); !fault.Is(err, &types.DuplicateName{}) {
+			t.Errorf("a second VM of that name: %v", err)
+		}
+
 		// Destroying it leaves what is not the VM's, and the directory.
 		if err := c.upload("t1/appliance.iso", []byte("iso")); err != nil {
 			t.Fatal(err)

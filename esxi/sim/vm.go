@@ -129,6 +129,9 @@ func (a *api) CreateVMTask(req *types.CreateVM_Task) soap.HasFault {
 	if err := a.datastoreKnown(req.Config.Files); err != nil {
 		return faulted(err)
 	}
+	if e := a.reg.FindByName(req.Config.Name, folder.ChildEntity); e != nil {
+		return faulted(refuse(&types.DuplicateName{Name: req.Config.Name, Object: e.Reference()}, "there is a %s in the folder already", req.Config.Name))
+	}
 	var hidden *string
 	req.Config.ExtraConfig, hidden = takeHidden(req.Config.ExtraConfig, nil)
 	body := folder.CreateVMTask(a.context(), req)
