@@ -40,17 +40,16 @@ func tracksOf(b dcui.Belief, keys []hid.Chord, done func(dcui.World) bool) (part
 		}
 		const most = 250 // places; the longest list has 28
 		var t track
-		at := map[dcui.World]uint8{}
-		var there []dcui.World
+		there := make([]dcui.World, 0, 16)
 		place := func(w dcui.World) uint8 {
-			i, ok := at[w]
-			if !ok {
-				i = uint8(len(there))
-				at[w] = i
+			// So few that a map of them would be slower.
+			i := slices.Index(there, w)
+			if i < 0 {
+				i = len(there)
 				there = append(there, w)
 				t.done = append(t.done, done(w))
 			}
-			return i
+			return uint8(i)
 		}
 		place(b.Worlds()[0])
 		for i := 0; i < len(there); i++ {
