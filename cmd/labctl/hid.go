@@ -4,9 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -126,9 +123,7 @@ func (a *app) hidUp(ctx context.Context, f gadgetFlags, udc string, spec gadget.
 	}
 	_, err = sys.Up(ctx, spec)
 	if err == nil && udc != "" {
-		if err = os.WriteFile(filepath.Join(filepath.Dir(lock.file.Name()), chosenPort), []byte(udc), 0o644); err != nil {
-			err = fmt.Errorf("keeping the choice of port %s: %w", udc, err)
-		}
+		err = keepChosenPort(filepath.Dir(lock.file.Name()), udc)
 	}
 	lock.release()
 	if err != nil {
@@ -175,10 +170,8 @@ func (a *app) hidDown(ctx context.Context, f gadgetFlags) error {
 	if err != nil {
 		return err
 	}
-	for _, dir := range a.keyboardDirs(f.root) {
-		if err := os.Remove(filepath.Join(dir, chosenPort)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("forgetting the chosen port: %w", err)
-		}
+	if err := a.dropChosenPort(f.root); err != nil {
+		return err
 	}
 	a.say("the keyboard is taken down")
 	return a.hidStatus(f.root)

@@ -30,7 +30,7 @@ func (f *typing) add(a *app, c *cobra.Command) {
 	fs.StringVar(&f.host, "host", "", "`HOST` of the config whose keyboard and layout to use")
 	fs.DurationVar(&f.pace.Hold, "hold", hid.DefaultHold, "how long a key stays down")
 	fs.DurationVar(&f.pace.Gap, "gap", hid.DefaultGap, "pause between two keys; 0s without --hold means no pause at all")
-	fs.DurationVar(&f.settle, "settle", defaultSettle, "pause between the host finding the keyboard and the first key")
+	fs.DurationVar(&f.settle, "settle", defaultSettle, "pause between the host's driver finding the keyboard and the first key")
 	fs.BoolVar(&f.watcher, "wait-for-watcher", false, "send nothing before a watcher at the other end (hid watch) has given its sign")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "print the reports, and open no keyboard")
 	rootFlag(c, &f.root)
@@ -66,14 +66,14 @@ func (f *typing) finish(a *app, c *cobra.Command) error {
 		if f.keyboard == "" && h.Keyboard == "" {
 			return hintf(usagef("host %s has no keyboard in the config", h.Name), "--keyboard URI names one")
 		}
-		if f.keyboard == "" {
+		if f.keyboard == "" && !c.Flags().Changed("keyboard") {
 			f.keyboard = h.Keyboard
 		}
 		if f.layout == "" {
 			f.layout = h.Layout
 		}
 	}
-	if f.keyboard == "" {
+	if f.keyboard == "" && !c.Flags().Changed("keyboard") {
 		f.keyboard = "/dev/hidg0"
 	}
 	if f.layout == "" {
@@ -159,6 +159,10 @@ Exit code 5: nothing was typed. 6: keys have arrived, or may have.`,
 			if err != nil {
 				return untypeable(err, secret)
 			}
+			if at := l.Unsure(text); len(at) > 0 {
+				// The place only, since the text may be a secret.
+				a.warn("character %d of the text may arrive as another (and %d more): consoles differ in where layout %s has it", at[0]+1, len(at)-1, l.Short())
+			}
 			return a.sendKeys(cmd.Context(), "hid type", f, chords, secret, len(risks) > 0)
 		},
 	}
@@ -199,7 +203,7 @@ func untypeable(err error, secret bool) error {
 // secretText returns the text of hid type --secret.
 func (a *app) secretText(ctx context.Context) (string, error) {
 	const variable = "LABCTL_SECRET_TEXT"
-	if text, ok := a.lookup(variable); ok {
+	if text := a.get(variable); text != "" {
 		return text, nil
 	}
 	if a.terminal(a.stdin) {
@@ -325,14 +329,24 @@ func (a *app) sendKeys(ctx context.Context, command string, f typing, chords []h
 			return err
 		}
 	}
-	stop := a.reportProgress(kb, len(hid.Reports(chords)), secret)
+	reports, before, told := len(hid.Reports(chords)), kb.Delivered(), false
+	stop := a.reminding(func() {
+		switch {
+		case !told: // a short text is over before there is anything to tell
+			told = true
+		case secret:
+			a.progress("typing")
+		default:
+			a.progress("typing: %d of %d reports", kb.Delivered()-before, reports)
+		}
+	})
 	sent, err = kb.Type(ctx, chords, f.pace)
 	stop()
 	if err != nil {
 		if secret {
 			err = withoutCount(err)
 		} else if errors.Is(err, context.Canceled) {
-			a.say("%d of %d reports were sent", sent, len(hid.Reports(chords)))
+			a.say("%d of %d reports were sent", sent, reports)
 		}
 		return usbHelp(keysFault(kb, err))
 	}
@@ -354,24 +368,21 @@ func withoutCount(err error) error {
 	return errors.New("typing the secret failed")
 }
 
-// reportProgress tells how far a long text has come, until the returned func is
+// reminding calls say now and every ten seconds, until the returned func is
 // called.
-func (a *app) reportProgress(kb *keyboard, reports int, secret bool) (stop func()) {
-	before := kb.Delivered()
+func (a *app) reminding(say func()) (stop func()) {
+	say()
 	done := make(chan struct{})
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		for {
+		for t := time.NewTicker(sayEvery); ; {
 			select {
 			case <-done:
+				t.Stop()
 				return
-			case <-time.After(sayEvery):
-				if secret {
-					a.progress("typing")
-				} else {
-					a.progress("typing: %d of %d reports", kb.Delivered()-before, reports)
-				}
+			case <-t.C:
+				say()
 			}
 		}
 	}()

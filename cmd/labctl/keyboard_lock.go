@@ -133,3 +133,55 @@ func openLockFile(dirs []string, name string) (*os.File, error) {
 	}
 	return nil, first
 }
+
+// chosenPort is the file that keeps hid up's --udc for the runs after it: a
+// gadget that is not bound has no place for it. It lies beside the lock.
+const chosenPort = "labctl-keyboard.udc"
+
+// keepChosenPort writes the file anew. What somebody else may have put in its
+// place, in a folder where all can write, is not followed.
+func keepChosenPort(dir, port string) error {
+	path := filepath.Join(dir, chosenPort)
+	err := os.Remove(path)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		var f *os.File
+		if f, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o644); err == nil {
+			_, err = f.WriteString(port)
+			err = errors.Join(err, f.Close())
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("keeping the choice of port %s: %w", port, err)
+	}
+	return nil
+}
+
+// readChosenPort returns the port that hid up was told to use, "" for the only
+// one there is.
+func (a *app) readChosenPort(root string) string {
+	for _, dir := range a.keyboardDirs(root) {
+		f, err := os.OpenFile(filepath.Join(dir, chosenPort), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+		if err != nil {
+			continue
+		}
+		defer f.Close()
+		b := make([]byte, 64) // names such as 3f980000.usb
+		n, _ := f.Read(b)
+		if name := string(b[:n]); name != "" && strings.Trim(name, portLetters) == "" {
+			return name
+		}
+	}
+	return ""
+}
+
+const portLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:@-"
+
+// dropChosenPort forgets the choice.
+func (a *app) dropChosenPort(root string) error {
+	for _, dir := range a.keyboardDirs(root) {
+		if err := os.Remove(filepath.Join(dir, chosenPort)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("forgetting the chosen port: %w", err)
+		}
+	}
+	return nil
+}

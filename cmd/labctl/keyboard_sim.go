@@ -133,6 +133,10 @@ func (c *labsimConsole) Lights() (hid.LEDs, bool) {
 	return c.lights, true
 }
 
+// labsimDeadline is for one report. A lost one and two attempts to release its
+// key stay below the 15 s in which a run that lost its host has to end.
+const labsimDeadline = 3 * time.Second
+
 // openLabsim checks that the console is there. The first report releases what a
 // run before this one may have left down.
 func (a *app) openLabsim(ctx context.Context, u keyboardPlace, o keyboardOptions) (*keyboard, error) {
@@ -149,8 +153,7 @@ func (a *app) openLabsim(ctx context.Context, u keyboardPlace, o keyboardOptions
 		http: &http.Client{Transport: &http.Transport{}},
 		url:  "http://" + u.addr + "/console/" + url.PathEscape(u.host),
 	}
-	limit := a.upTo(10 * time.Second)
-	openCtx, cancel := context.WithTimeout(ctx, limit)
+	openCtx, cancel := context.WithTimeout(ctx, a.upTo(2*labsimDeadline))
 	defer cancel()
 	if _, err = c.ask(openCtx, http.MethodGet, "", ""); err == nil {
 		err = c.Take(openCtx, hid.Report{})
@@ -163,7 +166,7 @@ func (a *app) openLabsim(ctx context.Context, u keyboardPlace, o keyboardOptions
 		}
 		return nil, hintf(fmt.Errorf("opening keyboard %s: %w", u.text, err), "is labsim running, and is that its control address?")
 	}
-	kb := hid.NewKeyboard(c, hid.Options{Deadline: a.upTo(10 * time.Second)})
+	kb := hid.NewKeyboard(c, hid.Options{Deadline: a.upTo(labsimDeadline)})
 	return &keyboard{Keyboard: kb, Name: u.text, finish: func() error {
 		defer lock.release()
 		defer c.http.CloseIdleConnections()

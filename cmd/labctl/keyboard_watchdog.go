@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -172,19 +171,4 @@ func (a *app) hidWatchdog(sys gadget.System) error {
 			return hintf(fmt.Errorf("a run ended without cleaning up, and a key may still be down: %w", err), "pull the keyboard's cable")
 		}
 	}
-}
-
-// chosenPort is the file that keeps hid up's --udc for the runs after it: a
-// gadget that is not bound has no place for it.
-const chosenPort = "labctl-keyboard.udc"
-
-// readChosenPort returns the port that hid up was told to use, "" for the only
-// one.
-func (a *app) readChosenPort(root string) string {
-	for _, dir := range a.keyboardDirs(root) {
-		if b, err := os.ReadFile(filepath.Join(dir, chosenPort)); err == nil {
-			return string(b)
-		}
-	}
-	return ""
 }
