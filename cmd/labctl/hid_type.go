@@ -159,6 +159,10 @@ Exit code 5: nothing was typed. 6: keys have arrived, or may have.`,
 			if err != nil {
 				return untypeable(err, secret)
 			}
+			if at := l.Unsure(text); len(at) > 0 {
+				// The place only, since the text may be a secret.
+				a.warn("character %d of the text may arrive as another (and %d more): consoles differ in where layout %s has it", at[0]+1, len(at)-1, l.Short())
+			}
 			return a.sendKeys(cmd.Context(), "hid type", f, chords, secret, len(risks) > 0)
 		},
 	}
