@@ -115,10 +115,40 @@ func (p *Program) judge() *Verdict {
 	if v.Verdict != Safe {
 		p.explain(v)
 	}
+	p.understated(v, all)
 	if v.Missing == nil {
 		v.Missing = []Missing{}
 	}
 	return v
+}
+
+// riskOf gives the risk that an effect amounts to.
+func riskOf(e dcui.Effect) Risk {
+	switch {
+	case e.Destructive():
+		return Destructive
+	case e <= dcui.PingTest:
+		return ReadOnly
+	case e < dcui.AgentsRestarted, e == dcui.LockdownOff, e == dcui.LockdownOn:
+		return Toggle
+	}
+	return Disruptive
+}
+
+// understated notes a risk that is declared lower than it is. It changes no
+// verdict: no declaration does.
+func (p *Program) understated(v *Verdict, all dcui.Belief) {
+	at, ok := p.recipe.at["risk"]
+	if !ok {
+		return
+	}
+	worst := dcui.Nothing
+	for _, w := range all.Worlds() {
+		worst = max(worst, w.Effect())
+	}
+	if is := riskOf(worst); slices.Index(risks, string(is)) > slices.Index(risks, string(p.recipe.Risk)) {
+		v.Notes = append(v.Notes, at.errorf("declare risk: "+string(is), "the recipe is declared %s, and in some world its effect is %s, which is %s", p.recipe.Risk, worst, is))
+	}
 }
 
 // explain adds the facts in which the worlds that go wrong differ from those
@@ -169,13 +199,10 @@ func (p *Program) explain(v *Verdict) {
 	})
 }
 
-// otherwise finds the given facts that keep the recipe from its goal: those in
-// which the host differs from the most similar one that it is right for.
+// otherwise finds the given facts that keep the recipe from its goal: each one
+// that would be enough, or else those in which the host differs from the most
+// similar one that the recipe is right for.
 func (p *Program) otherwise(v *Verdict) error {
-	everywhere, err := dcui.NewBelief(nil)
-	if err != nil {
-		return err
-	}
 	given := map[string]string{}
 	for _, f := range dcui.FactNames() {
 		if values := p.start.Values(f); len(values) == 1 {
@@ -184,14 +211,54 @@ func (p *Program) otherwise(v *Verdict) error {
 	}
 	vars := p.vars
 	vars.Layout = p.layout.Short()
-	other, err := p.recipe.compile(everywhere, vars)
-	if err == nil {
+	// One fact that is otherwise is the plainest answer. That the goal was
+	// reached before, or that somebody had left the right screen open, is none
+	// where there is another.
+	var others, goal, screen []Missing
+	for _, f := range dcui.FactNames() {
+		val, ok := given[f]
+		if !ok {
+			continue
+		}
+		delete(given, f)
+		b, err := dcui.NewBelief(given)
+		given[f] = val
+		if err != nil {
+			return err
+		}
+		other, err := p.recipe.compile(b, vars)
+		if err != nil {
+			continue
+		}
+		want := slices.DeleteFunc(other.reaching().Values(f), func(s string) bool { return s == val })
+		if len(want) == 0 {
+			continue
+		}
+		to := &others
+		switch {
+		case f == "screen":
+			to = &screen
+		case slices.ContainsFunc(p.goals(), func(k Condition) bool { return k.Fact == f }):
+			to = &goal
+		}
+		*to = append(*to, givenAs(f, val, want))
+	}
+	for _, m := range [][]Missing{others, goal, screen} {
+		if len(v.Missing) == 0 {
+			v.Missing = m
+		}
+	}
+	if len(v.Missing) > 0 {
+		return nil
+	}
+	everywhere, err := dcui.NewBelief(nil)
+	if err != nil {
+		return err
+	}
+	if other, err := p.recipe.compile(everywhere, vars); err == nil {
 		best := -1
 		var nearest dcui.World
-		for _, w := range other.end.Worlds() {
-			if other.misses(w) != "" {
-				continue
-			}
+		for _, w := range other.reaching().Worlds() {
 			same := 0
 			for f, val := range given {
 				if slices.Contains(w.Values(f), val) {
@@ -202,13 +269,13 @@ func (p *Program) otherwise(v *Verdict) error {
 				best, nearest = same, w
 			}
 		}
-		if best >= 0 {
-			for _, f := range dcui.FactNames() {
-				val, ok := given[f]
-				if want := nearest.Values(f); ok && !slices.Contains(want, val) {
-					v.Missing = append(v.Missing, Missing{Fact: f, Splits: append([]string{val}, want...),
-						Why: fmt.Sprintf("given as %s, and the recipe reaches its goal with %s", val, strings.Join(want, ", ")), Probe: probes[f]})
-				}
+		for _, f := range dcui.FactNames() {
+			if best < 0 {
+				break
+			}
+			val, ok := given[f]
+			if want := nearest.Values(f); ok && !slices.Contains(want, val) {
+				v.Missing = append(v.Missing, givenAs(f, val, want))
 			}
 		}
 	}
@@ -223,6 +290,20 @@ func (p *Program) otherwise(v *Verdict) error {
 			Why: "no fact is known to help: the recipe reaches its goal in no world", Probe: probes[f]})
 	}
 	return nil
+}
+
+func givenAs(fact, value string, want []string) Missing {
+	return Missing{Fact: fact, Splits: append([]string{value}, want...), Probe: probes[fact],
+		Why: fmt.Sprintf("given as %s, and the recipe reaches its goal with %s", value, strings.Join(want, ", "))}
+}
+
+// reaching gives the worlds at the end that reach the goal.
+func (p *Program) reaching() dcui.Belief {
+	end := p.end
+	for _, k := range p.goals() {
+		end = sorted(end, k)
+	}
+	return end.Where(func(w dcui.World) bool { return p.misses(w) == "" })
 }
 
 // goals gives all conditions that the end has to meet.

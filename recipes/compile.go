@@ -244,8 +244,8 @@ func (c *compiler) tooLate(o *op) bool {
 	if idle <= 0 {
 		idle = dcui.HardenedIdle
 	}
-	first := c.spent <= idle
-	if !first && (o.kind == opKeys || o.kind == opToken) && !c.late {
+	// At the welcome screen nobody is logged in.
+	if c.spent > idle && (o.kind == opKeys || o.kind == opToken) && !c.late && !c.now.Idle().Equal(c.now) {
 		c.notes = append(c.notes, c.at.errorf("put anchor and login in front of this step",
 			"%s have gone by since the last login, and the console may log out after %s", c.spent.Round(time.Second), idle))
 		return true
@@ -300,7 +300,7 @@ func (c *compiler) pause(k hid.Chord) time.Duration {
 // text adds characters. It follows their keys and not the characters: on
 // another layout than they are composed for they are others.
 func (c *compiler) text(s string, at place, name string) {
-	chords, err := c.layout.Chords(s)
+	chords, err := c.keymap().Chords(s)
 	if err != nil {
 		var un *hid.UnmappedError
 		if errors.As(err, &un) {
@@ -318,6 +318,17 @@ func (c *compiler) text(s string, at place, name string) {
 	for _, k := range chords {
 		c.now = c.now.Press(k)
 	}
+}
+
+// keymap is the layout, with codes on the keypad for what it lacks where those
+// are known to arrive, at the shell, or where there is no other way: Greek,
+// Russian and Ukrainian have no letter that says yes.
+func (c *compiler) keymap() *hid.Layout {
+	atShell := func(w dcui.World) bool { return strings.HasPrefix(w.At(), "shell") }
+	if c.recipe.Steps[c.step].Kind == StepConfirm || c.now.All(atShell) {
+		return c.layout.WithKeypad()
+	}
+	return c.layout
 }
 
 // token gives the stand-in for an input whose text is not to be known here.
@@ -343,7 +354,7 @@ func (c *compiler) input(name string, at place) {
 	}
 	o := op{kind: opToken, token: c.token(name), secret: secret, words: []word{{kind: inputWord, text: name}}}
 	if ok {
-		chords, err := c.layout.Chords(value)
+		chords, err := c.keymap().Chords(value)
 		var un *hid.UnmappedError
 		switch {
 		case errors.As(err, &un):

@@ -105,8 +105,8 @@ func (p *Program) beats(format string) ([]beat, error) {
 	for _, o := range p.ops {
 		switch o.kind {
 		case opKeys:
-			if len(o.words) == 1 && o.words[0].kind == textWord {
-				all = append(all, beat{kind: beatText, step: o.step, text: o.words[0].text})
+			if chords, err := p.layout.Chords(o.text()); err == nil && len(chords) > 0 && slices.Equal(chords, o.chords) {
+				all = append(all, beat{kind: beatText, step: o.step, text: o.text()})
 				break
 			}
 			for _, c := range o.chords {
@@ -129,6 +129,14 @@ func (p *Program) beats(format string) ([]beat, error) {
 		}
 	}
 	return all, nil
+}
+
+// text gives the characters that keys type, empty where they are keys.
+func (o *op) text() string {
+	if len(o.words) == 1 && o.words[0].kind == textWord {
+		return o.words[0].text
+	}
+	return ""
 }
 
 // remarks says at the top of a script what it is and what it takes for granted.

@@ -216,7 +216,7 @@ func TestExportKeepsSecrets(t *testing.T) {
 func TestRoundTrip(t *testing.T) {
 	chords := []string{
 		"F2", "TAB", "ENTER", "ESC", "DOWN", "UP", "LEFT", "SPACE", "BACKSPACE", "DELETE", "HOME", "PGDN", "F11", "F12", "MENU",
-		"ALT+F2", "SHIFT+TAB", "CTRL+ALT+DELETE", "CTRL+C", "GUI", "N", "SHIFT+N", "MINUS", "LESS", "ALTGR+Q", "RCTRL+F1", "CAPSLOCK", "GRAVE", "KP5",
+		"ALT+F2", "SHIFT+TAB", "CTRL+ALT+DELETE", "CTRL+C", "GUI", "N", "SHIFT+N", "MINUS", "LESS", "ALTGR+Q", "RCTRL+F1", "GRAVE",
 	}
 	layouts := []string{"us", "us", "de", "fr", "us-dvorak", "pl", "ru"}
 	exported := map[string]int{}

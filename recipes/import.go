@@ -18,7 +18,7 @@ import (
 // ImportOptions is what an imported file cannot say about itself. The zero
 // value works.
 type ImportOptions struct {
-	Name    string // of the recipe; empty is "imported"
+	Name    string // of the recipe, what no name can hold becomes a dash; empty is "imported"
 	Summary string
 	Risk    Risk // empty is Destructive: nobody has said what the keys are for
 	// Layout is the language that a DuckyScript was written for; empty is us. It
@@ -31,7 +31,8 @@ type ImportOptions struct {
 // secret where it sounds like one. Faults are Errors, each with its place in
 // the file; a name that is no format is a *FormatError.
 func Import(format, file string, src []byte, o ImportOptions) ([]byte, error) {
-	in := &importer{file: file, lines: strings.Split(string(src), "\n")}
+	text := strings.TrimPrefix(string(src), "\ufeff") // of editors on Windows
+	in := &importer{file: file, lines: strings.Split(text, "\n")}
 	name := "us"
 	if format == Ducky {
 		name = cmp.Or(o.Layout, name)
@@ -46,18 +47,25 @@ func Import(format, file string, src []byte, o ImportOptions) ([]byte, error) {
 	case Ducky:
 		beats, head = in.ducky(), "DuckyScript"
 	case Packer:
-		beats, head = in.packer(string(src)), "a Packer boot_command"
+		beats, head = in.packer(text), "a Packer boot_command"
 	default:
 		return nil, &FormatError{format}
 	}
 	if len(in.errs) == 0 && !slices.ContainsFunc(beats, func(t beat) bool { return t.kind != beatNote && t.kind != beatPause }) {
 		in.fail(span{1, 1}, "", "nothing in it is typed")
 	}
+	out, keys, steps := in.recipe(beats, head, format == Packer, o)
+	if len(in.errs) == 0 && (keys > maxKeys || steps > maxSteps) {
+		in.fail(span{1, 1}, "part it into several files", "%d keys in %d steps: a recipe has at most %d in %d", keys, steps, maxKeys, maxSteps)
+	}
 	if len(in.errs) > 0 {
 		return nil, in.errs.sorted()
 	}
-	return in.recipe(beats, head, format == Packer, o), nil
+	return out, nil
 }
+
+// notInName is what a recipe's name does not hold.
+var notInName = regexp.MustCompile(`[^A-Za-z0-9._-]+|^[._-]+`)
 
 type importer struct {
 	file   string
@@ -687,13 +695,13 @@ func readBootCommand(list []glyph, us *hid.Layout) ([]beat, *packerError) {
 	return beats, nil
 }
 
-// recipe writes the beats as a recipe.
-func (in *importer) recipe(beats []beat, from string, us bool, o ImportOptions) []byte {
+// recipe writes the beats as a recipe, and counts what it types.
+func (in *importer) recipe(beats []beat, from string, us bool, o ImportOptions) (out []byte, keys, steps int) {
 	var b strings.Builder
 	risk := cmp.Or(o.Risk, Destructive)
 	fmt.Fprintf(&b, "# Imported from %s. Nobody has told yet what these keys are for: say under verify\n", from)
 	b.WriteString("# what has to hold in the end, and labctl recipe check will tell where they lead.\n")
-	fmt.Fprintf(&b, "recipe: %s\n", cmp.Or(o.Name, "imported"))
+	fmt.Fprintf(&b, "recipe: %s\n", cmp.Or(strings.TrimLeft(notInName.ReplaceAllString(o.Name, "-"), "._-"), "imported"))
 	fmt.Fprintf(&b, "summary: %s\n", yamlText(cmp.Or(o.Summary, "Keys imported from "+from)))
 	fmt.Fprintf(&b, "risk: %s\n", risk)
 	typed := slices.ContainsFunc(beats, func(t beat) bool { return t.kind == beatText || t.kind == beatInput })
@@ -729,6 +737,7 @@ func (in *importer) recipe(beats []beat, from string, us bool, o ImportOptions) 
 	var words []word
 	flush := func() {
 		if len(words) > 0 {
+			steps, keys = steps+1, keys+len(words)
 			fmt.Fprintf(&b, "  - keys: %s\n", yamlText(strings.Join(sourceWords(words), " ")))
 			words = nil
 		}
@@ -748,14 +757,16 @@ func (in *importer) recipe(beats []beat, from string, us bool, o ImportOptions) 
 			words = append(words, word{kind: inputWord, text: t.text})
 		case beatPause:
 			flush()
+			steps++
 			fmt.Fprintf(&b, "  - wait: %s\n", t.pause)
 		case beatHold:
 			flush()
+			steps++
 			fmt.Fprintf(&b, "  - hold: {key: %s, for: %s}\n", t.chord, t.pause)
 		}
 	}
 	flush()
-	return []byte(b.String())
+	return []byte(b.String()), keys, steps
 }
 
 // sourceWords is keyWords with the dollar signs of a text doubled, as a file

@@ -17,8 +17,12 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// hostFor gives a host on which a recipe has something to do.
+// hostFor gives a host on which a recipe has something to do, of this version
+// if the recipe is for it.
 func hostFor(r *Recipe, version string) map[string]string {
+	if all := versionsOf(r); !slices.Contains(all, version) {
+		version = all[len(all)-1]
+	}
 	host := with(seedHost, "esxi", version)
 	for fact, values := range r.Requires {
 		host[fact] = strings.Split(values, "|")[0]
@@ -35,7 +39,7 @@ func hostFor(r *Recipe, version string) map[string]string {
 }
 
 // versionsOf lists the versions that a recipe claims.
-func versionsOf(t *testing.T, r *Recipe) []string {
+func versionsOf(r *Recipe) []string {
 	for _, q := range r.requires {
 		if q.fact == "esxi" {
 			return q.values
@@ -50,7 +54,7 @@ func TestLibraryOnEveryVersion(t *testing.T) {
 	for _, r := range Library() {
 		t.Run(r.Name, func(t *testing.T) {
 			var b strings.Builder
-			for _, version := range versionsOf(t, r) {
+			for _, version := range versionsOf(r) {
 				host := hostFor(r, version)
 				v := check(t, r, host)
 				if v.Verdict != Safe || len(v.Worlds) != 1 || !v.Worlds[0].OK {
@@ -127,6 +131,35 @@ func TestLibraryWithEveryFact(t *testing.T) {
 	}
 }
 
+// One fact after the other: wherever the console stands, whatever its layout,
+// a recipe compiles, and only a fact that the recipe is about keeps it from its
+// goal.
+func TestLibraryFactByFact(t *testing.T) {
+	about := map[string][]string{
+		"management": {"restore", "set-", "switch-uplink", "restart-", "ping-canary", "enable-ssh"},
+		"lockdown":   {""}, "lockdown_item": {"leave-lockdown"}, "console": {"shell-command"},
+	}
+	for _, r := range Library() {
+		if r.Raw() {
+			continue
+		}
+		for _, fact := range dcui.FactNames() {
+			if fact == "esxi" || slices.ContainsFunc(about[fact], func(s string) bool { return strings.HasPrefix(r.Name, s) }) {
+				continue
+			}
+			for _, value := range dcui.FactValues(fact) {
+				if r.Name == "shell-command" && value == "shell" {
+					continue // somebody is logged in there
+				}
+				v := check(t, r, with(hostFor(r, "6.7"), fact, value))
+				if v.Verdict != Safe || len(v.Worlds) != 1 {
+					t.Errorf("%s with %s=%s: %s, %v, %v", r.Name, fact, value, v.Verdict, v.Worlds, v.Missing)
+				}
+			}
+		}
+	}
+}
+
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	file := filepath.Join("testdata", name)
@@ -161,6 +194,40 @@ func TestGoldenFiles(t *testing.T) {
 	for _, e := range entries {
 		if name, ok := strings.CutSuffix(e.Name(), ".txt"); ok && !slices.Contains(names, name) {
 			t.Errorf("testdata/%s belongs to no recipe", e.Name())
+		}
+	}
+}
+
+// The guide speaks of every recipe of the library and of no other.
+func TestGuide(t *testing.T) {
+	guide, err := os.ReadFile("../docs/recipes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, ok := strings.Cut(string(guide), "## The library")
+	if !ok {
+		t.Fatal("the guide has no section on the library")
+	}
+	var named []string
+	for line := range strings.Lines(table) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 4 || strings.HasPrefix(line, "##") {
+			continue
+		}
+		for i, part := range strings.Split(cells[1], "`") {
+			if i%2 == 1 {
+				named = append(named, part)
+			}
+		}
+	}
+	for _, r := range Library() {
+		if !slices.Contains(named, r.Name) {
+			t.Errorf("the guide leaves out %s", r.Name)
+		}
+	}
+	for _, name := range named {
+		if _, err := Find(name); err != nil {
+			t.Errorf("the guide has %s: %v", name, err)
 		}
 	}
 }

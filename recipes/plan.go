@@ -40,19 +40,18 @@ func tracksOf(b dcui.Belief, keys []hid.Chord, done func(dcui.World) bool) (part
 		const most = 250 // places; the longest list has 28
 		var t track
 		at := map[dcui.World]uint8{}
-		var there []dcui.Belief
-		place := func(b dcui.Belief) uint8 {
-			w := b.Worlds()[0]
+		var there []dcui.World
+		place := func(w dcui.World) uint8 {
 			i, ok := at[w]
 			if !ok {
 				i = uint8(len(there))
 				at[w] = i
-				there = append(there, b)
+				there = append(there, w)
 				t.done = append(t.done, done(w))
 			}
 			return i
 		}
-		place(b)
+		place(b.Worlds()[0])
 		for i := 0; i < len(there); i++ {
 			if len(there) > most {
 				left = append(left, b)
@@ -60,12 +59,16 @@ func tracksOf(b dcui.Belief, keys []hid.Chord, done func(dcui.World) bool) (part
 			}
 			row := make([]uint8, len(keys))
 			for j, k := range keys {
-				to := there[i].Press(k)
-				if to.Len() != 1 {
-					for _, w := range to.Worlds() {
-						follow(b.Like(w))
+				to, ok := there[i].Certain(k)
+				if !ok {
+					worlds := there[i].Alone().Press(k).Worlds()
+					if len(worlds) > 1 {
+						for _, w := range worlds {
+							follow(b.Like(w))
+						}
+						return
 					}
-					return
+					to = worlds[0]
 				}
 				row[j] = place(to)
 			}
@@ -90,54 +93,182 @@ func (t track) id() string {
 	return b.String()
 }
 
-// search finds the shortest keys, by number, that lead all tracks at once to
-// where they are done, if there are any of at most maxReach. Among those of
-// one length it is the first in the order of the keys.
-func search(tracks []track, keys int) ([]uint8, bool) {
-	if len(tracks) == 0 {
+// searcher finds keys for some of its tracks at once. What it learns of two
+// tracks serves all searches in which both are.
+type searcher struct {
+	tracks []track
+	keys   int
+	pairs  map[[2]int][]uint8
+	found  map[string][]uint8 // by tracks; nil where there are no keys
+}
+
+const unreachable = 255
+
+// distances gives, for every two places of two tracks, how many keys lead both
+// to where they are done: place of i times places of j, plus place of j.
+func (s *searcher) distances(i, j int) []uint8 {
+	if d, ok := s.pairs[[2]int{i, j}]; ok {
+		return d
+	}
+	a, b := s.tracks[i], s.tracks[j]
+	nb := len(b.next)
+	n := len(a.next) * nb
+	// Edges backwards, as lists in one array.
+	first := make([]int32, n+1)
+	to := func(at, k int) int { return int(a.next[at/nb][k])*nb + int(b.next[at%nb][k]) }
+	for at := range n {
+		for k := range s.keys {
+			first[to(at, k)+1]++
+		}
+	}
+	for at := range n {
+		first[at+1] += first[at]
+	}
+	from := make([]int32, n*s.keys)
+	fill := slices.Clone(first[:n])
+	for at := range n {
+		for k := range s.keys {
+			t := to(at, k)
+			from[fill[t]] = int32(at)
+			fill[t]++
+		}
+	}
+	d := make([]uint8, n)
+	queue := make([]int32, 0, n)
+	for at := range n {
+		d[at] = unreachable
+		if a.done[at/nb] && b.done[at%nb] {
+			d[at] = 0
+			queue = append(queue, int32(at))
+		}
+	}
+	for q := 0; q < len(queue); q++ {
+		at := queue[q]
+		for _, p := range from[first[at]:first[at+1]] {
+			if d[p] == unreachable && d[at] < unreachable-1 {
+				d[p] = d[at] + 1
+				queue = append(queue, p)
+			}
+		}
+	}
+	if s.pairs == nil {
+		s.pairs = map[[2]int][]uint8{}
+	}
+	s.pairs[[2]int{i, j}] = d
+	return d
+}
+
+// search finds the shortest keys, by number, that lead all these tracks at once
+// to where they are done, if there are any of at most maxReach. It goes first
+// where the worst two of them are nearest, which is never farther than all.
+func (s *searcher) search(which []int) ([]uint8, bool) {
+	if len(which) == 0 {
 		return nil, false
+	}
+	id := make([]byte, 0, 2*len(which))
+	for _, i := range which {
+		id = append(id, byte(i), byte(i>>8))
+	}
+	if path, ok := s.found[string(id)]; ok {
+		return path, path != nil
+	}
+	path := s.walk(which)
+	if s.found == nil {
+		s.found = map[string][]uint8{}
+	}
+	s.found[string(id)] = path
+	return path, path != nil
+}
+
+func (s *searcher) walk(which []int) []uint8 {
+	type pair struct {
+		a, b, width int // positions in which
+		d           []uint8
+	}
+	width := len(which)
+	var pairs []pair
+	for i := range which {
+		for j := i; j < width; j++ {
+			if i == j && width > 1 {
+				continue
+			}
+			pairs = append(pairs, pair{i, j, len(s.tracks[which[j]].next), s.distances(which[i], which[j])})
+		}
+	}
+	least := func(at []uint8) int {
+		most := 0
+		for _, p := range pairs {
+			most = max(most, int(p.d[int(at[p.a])*p.width+int(at[p.b])]))
+		}
+		return most
 	}
 	type node struct {
 		from   int32
 		key    uint8
 		length uint8
 	}
-	width := len(tracks)
 	places := make([]uint8, width, 64*width)
 	nodes := []node{{from: -1}}
-	seen := map[string]bool{string(places): true}
+	seen := map[string]int32{string(places): 0}
+	var waiting [maxReach + 1][]int32 // by the least number of keys in all
+	if l := least(places); l <= maxReach {
+		waiting[l] = append(waiting[l], 0)
+	}
+	closed := []bool{false}
 	to := make([]uint8, width)
-	for at := 0; at < len(nodes); at++ {
-		here := places[at*width : (at+1)*width]
-		all := true
-		for i := range tracks {
-			all = all && tracks[i].done[here[i]]
-		}
-		if all {
-			var path []uint8
-			for i := int32(at); nodes[i].from >= 0; i = nodes[i].from {
-				path = append(path, nodes[i].key)
-			}
-			slices.Reverse(path)
-			return path, true
-		}
-		if nodes[at].length == maxReach {
-			continue
-		}
-		for k := range keys {
-			here := places[at*width : (at+1)*width]
-			for i := range tracks {
-				to[i] = tracks[i].next[here[i]][k]
-			}
-			if seen[string(to)] || len(nodes) == maxSearch {
+	for total := 0; total <= maxReach; total++ {
+		for len(waiting[total]) > 0 {
+			at := waiting[total][0]
+			waiting[total] = waiting[total][1:]
+			if closed[at] {
 				continue
 			}
-			seen[string(to)] = true
-			places = append(places, to...)
-			nodes = append(nodes, node{int32(at), uint8(k), nodes[at].length + 1})
+			closed[at] = true
+			here := places[int(at)*width : int(at+1)*width]
+			if int(nodes[at].length) == total && s.allDone(which, here) {
+				path := []uint8{}
+				for i := at; nodes[i].from >= 0; i = nodes[i].from {
+					path = append(path, nodes[i].key)
+				}
+				slices.Reverse(path)
+				return path
+			}
+			for k := range s.keys {
+				here := places[int(at)*width : int(at+1)*width]
+				for i, n := range which {
+					to[i] = s.tracks[n].next[here[i]][k]
+				}
+				length := nodes[at].length + 1
+				sum := int(length) + least(to)
+				if sum > maxReach {
+					continue
+				}
+				i, known := seen[string(to)]
+				if known && nodes[i].length <= length || !known && len(nodes) == maxSearch {
+					continue
+				}
+				if !known {
+					i = int32(len(nodes))
+					seen[string(to)] = i
+					places = append(places, to...)
+					nodes = append(nodes, node{})
+					closed = append(closed, false)
+				}
+				nodes[i] = node{at, uint8(k), length}
+				waiting[sum] = append(waiting[sum], i)
+			}
 		}
 	}
-	return nil, false
+	return nil
+}
+
+func (s *searcher) allDone(which []int, at []uint8) bool {
+	for i, n := range which {
+		if !s.tracks[n].done[at[i]] {
+			return false
+		}
+	}
+	return true
 }
 
 // leaf is a part of the worlds in which these keys move one cursor alike.
@@ -165,7 +296,7 @@ type loss struct {
 // Where there are none it leaves behind, first the worlds that no keys lead
 // there, then as many as it takes, by one fact after the other.
 func reach(b dcui.Belief, keys []hid.Chord, done func(dcui.World) bool, what string) reached {
-	var tracks []track
+	find := searcher{keys: len(keys)}
 	var parts []leaf
 	ids := map[string]int{}
 	leaves, theirs, hopeless := tracksOf(b, keys, done)
@@ -173,10 +304,10 @@ func reach(b dcui.Belief, keys []hid.Chord, done func(dcui.World) bool, what str
 		id := theirs[n].id()
 		i, known := ids[id]
 		if !known {
-			i = -1
-			if _, ok := search(theirs[n:n+1], len(keys)); ok {
-				i = len(tracks)
-				tracks = append(tracks, theirs[n])
+			i = len(find.tracks)
+			find.tracks = append(find.tracks, theirs[n])
+			if _, ok := find.search([]int{i}); !ok {
+				i = -1
 			}
 			ids[id] = i
 		}
@@ -195,13 +326,13 @@ func reach(b dcui.Belief, keys []hid.Chord, done func(dcui.World) bool, what str
 		r.lost = append(r.lost, loss{bad, telling(r.good, bad), what + " cannot be reached"})
 	}
 	for len(parts) > 0 {
-		if path, ok := search(some(tracks, parts), len(keys)); ok {
+		if path, ok := find.search(tracksIn(parts)); ok {
 			for _, k := range path {
 				r.keys = append(r.keys, keys[k])
 			}
 			break
 		}
-		fact, value := settle(tracks, parts, len(keys))
+		fact, value := settle(&find, parts)
 		if fact == "" {
 			r.lost = append(r.lost, loss{r.good, nil, "no keys lead to " + what})
 			r.good = dcui.Belief{}
@@ -223,21 +354,20 @@ func union(parts []leaf) dcui.Belief {
 	return dcui.Union(all...)
 }
 
-// some gives the tracks of these parts, each once.
-func some(tracks []track, parts []leaf) []track {
-	var in []track
-	for i := range tracks {
-		if slices.ContainsFunc(parts, func(l leaf) bool { return l.track == i }) {
-			in = append(in, tracks[i])
-		}
+// tracksIn gives the tracks of these parts, each once.
+func tracksIn(parts []leaf) []int {
+	var in []int
+	for _, p := range parts {
+		in = append(in, p.track)
 	}
-	return in
+	slices.Sort(in)
+	return slices.Compact(in)
 }
 
 // settle names the fact that makes the search succeed, or at least easier, and
 // the value to go on with: that of the shortest keys. Where no single fact is
 // enough it is the first that makes a difference.
-func settle(tracks []track, parts []leaf, keys int) (fact, value string) {
+func settle(find *searcher, parts []leaf) (fact, value string) {
 	worst := int(^uint(0) >> 1)
 	var anyFact, anyValue string
 	for _, name := range dcui.FactNames() {
@@ -261,7 +391,7 @@ func settle(tracks []track, parts []leaf, keys int) (fact, value string) {
 			if anyFact == "" {
 				anyFact, anyValue = name, v
 			}
-			path, ok := search(some(tracks, by[v]), keys)
+			path, ok := find.search(tracksIn(by[v]))
 			if !ok {
 				unsolved++
 				continue

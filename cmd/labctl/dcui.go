@@ -190,6 +190,7 @@ type practice struct {
 	evidence dcui.Evidence
 	note     string
 	record   func(keyRecord) // nil, or what is told of each key
+	again    func()          // nil, or what is told when it starts again
 }
 
 // keyRecord is one key and where it led.
@@ -294,7 +295,9 @@ func (p *practice) handle(t typed) (quit bool, err error) {
 	case t.command == ctrlPrev:
 		p.show(p.view - 1)
 	case t.command == ctrlReset:
-		err = p.reset()
+		if err = p.reset(); err == nil && p.again != nil {
+			p.again()
+		}
 	case t.command == ctrlIdle:
 		p.belief, p.world = p.belief.Idle(), p.world.Idle()
 		p.views, p.last, p.note = 0, "", "the console's idle time-out has passed"

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -132,7 +133,16 @@ func (a *app) hidDoctor(m machine) (*hidDoctorResult, error) {
 	case len(ports) > 1 && chosen == "":
 		add("port", checkWarn, "several are in device mode: "+strings.Join(ports, ", "), "sudo labctl hid up --udc NAME")
 	default:
-		add("port", checkOK, strings.Join(ports, ", "), "")
+		port := cmp.Or(chosen, ports[0])
+		user, err := m.sys.User(port)
+		if err != nil {
+			return nil, err
+		}
+		if user != "" && user != gadget.DefaultName {
+			add("port", checkFail, port+" is in use by gadget "+user, "that gadget has to go first: a port takes one")
+		} else {
+			add("port", checkOK, port, "")
+		}
 	}
 	if err := gadgetChecks(a, m, add); err != nil {
 		return nil, err

@@ -31,7 +31,7 @@ func (f *typing) add(a *app, c *cobra.Command) {
 	fs.StringVar(&f.host, "host", "", "`HOST` of the config whose keyboard and layout to use")
 	fs.DurationVar(&f.pace.Hold, "hold", hid.DefaultHold, "how long a key stays down")
 	fs.DurationVar(&f.pace.Gap, "gap", hid.DefaultGap, "pause between two keys; 0s without --hold means no pause at all")
-	fs.DurationVar(&f.settle, "settle", defaultSettle, "pause between the host finding the keyboard and the first key")
+	fs.DurationVar(&f.settle, "settle", defaultSettle, "pause between the host's driver finding the keyboard and the first key")
 	fs.BoolVar(&f.watcher, "wait-for-watcher", false, "send nothing before a watcher at the other end (hid watch) has given its sign")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "print the reports, and open no keyboard")
 	rootFlag(c, &f.root)
@@ -338,14 +338,24 @@ func (a *app) sendKeys(ctx context.Context, command string, f typing, chords []h
 			return err
 		}
 	}
-	stop := a.reportProgress(kb, len(hid.Reports(chords)), secret)
+	reports, before, told := len(hid.Reports(chords)), kb.Delivered(), false
+	stop := a.reminding(func() {
+		switch {
+		case !told: // a short text is over before there is anything to tell
+			told = true
+		case secret:
+			a.progress("typing")
+		default:
+			a.progress("typing: %d of %d reports", kb.Delivered()-before, reports)
+		}
+	})
 	sent, err = kb.Type(ctx, chords, f.pace)
 	stop()
 	if err != nil {
 		if secret {
 			err = withoutCount(err)
 		} else if errors.Is(err, context.Canceled) {
-			a.say("%d of %d reports were sent", sent, len(hid.Reports(chords)))
+			a.say("%d of %d reports were sent", sent, reports)
 		}
 		return usbHelp(keysFault(kb, err))
 	}
@@ -367,24 +377,21 @@ func withoutCount(err error) error {
 	return errors.New("typing the secret failed")
 }
 
-// reportProgress tells how far a long text has come, until the returned func is
+// reminding calls say now and every ten seconds, until the returned func is
 // called.
-func (a *app) reportProgress(kb *keyboard, reports int, secret bool) (stop func()) {
-	before := kb.Delivered()
+func (a *app) reminding(say func()) (stop func()) {
+	say()
 	done := make(chan struct{})
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		for {
+		for t := time.NewTicker(sayEvery); ; {
 			select {
 			case <-done:
+				t.Stop()
 				return
-			case <-time.After(sayEvery):
-				if secret {
-					a.progress("typing")
-				} else {
-					a.progress("typing: %d of %d reports", kb.Delivered()-before, reports)
-				}
+			case <-t.C:
+				say()
 			}
 		}
 	}()

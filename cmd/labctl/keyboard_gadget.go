@@ -40,6 +40,8 @@ func usbHelp(err error) error {
 		return hintf(err, "labctl hid up --udc NAME chooses one")
 	case errors.As(err, &port) && port.User != "":
 		return hintf(err, "that gadget has to go first: a port takes one")
+	case errors.Is(err, syscall.EBUSY):
+		return hintf(err, "another gadget may hold the port, such as the module g_ether or g_serial: lsmod shows it, sudo modprobe -r NAME removes it")
 	case errors.As(err, &port):
 		return hintf(err, "labctl hid doctor tells which line in which file changes that")
 	case errors.Is(err, hid.ErrNotTaken), errors.Is(err, hid.ErrBusy):
@@ -117,6 +119,7 @@ func (g *usbKeyboard) start(ctx context.Context, a *app, u keyboardPlace, o keyb
 		if err == nil || try == 2 || !errors.Is(err, hid.ErrNoHost) {
 			break
 		}
+		a.progress("no host has taken the keyboard yet: plugging it in a second time")
 		// Nothing was sent, so there is nothing that a second time could double. Some
 		// hosts lose a keyboard that comes back at once.
 		if err = g.unbind(ctx); err == nil {
@@ -131,8 +134,14 @@ func (g *usbKeyboard) start(ctx context.Context, a *app, u keyboardPlace, o keyb
 	}
 	if o.Watcher {
 		limit := a.upTo(watcherLimit)
-		a.progress("waiting for a watcher at the other end of the cable, %s at most", limit)
+		defer a.reminding(func() { a.progress("waiting for a watcher at the other end of the cable, %s at most", limit) })()
 		return g.kb, g.kb.AwaitWatcher(ctx, limit)
+	}
+	if o.Settle < 0 {
+		return g.kb, nil
+	}
+	if _, err := g.kb.AwaitLights(ctx, a.upTo(lightsLimit)); err != nil {
+		return nil, err
 	}
 	return g.kb, pause(ctx, o.Settle)
 }
@@ -148,7 +157,7 @@ func (g *usbKeyboard) bind(ctx context.Context, a *app, u keyboardPlace, port st
 		return err
 	}
 	if node != u.path {
-		return usagef("this machine's keyboard is %s", node)
+		return hintf(usagef("this machine's keyboard is %s", node), "--keyboard %s", node)
 	}
 	if g.kb != nil {
 		g.kb.Close()

@@ -279,6 +279,18 @@ func (c *canvas) line(y int, ab ability) string {
 	return b.String()
 }
 
+// lines gives the rows with their looks, blank ones at the end left out.
+func (c *canvas) lines(ab ability) []string {
+	var out []string
+	for y := range c.h {
+		out = append(out, c.line(y, ab))
+	}
+	for len(out) > 0 && out[len(out)-1] == "" {
+		out = out[:len(out)-1]
+	}
+	return out
+}
+
 // live is a terminal that shows canvases. While it does, lines for stderr are
 // kept and come out when it ends, so that they do not run into the picture; the
 // latest one can be shown in it.

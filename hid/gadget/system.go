@@ -310,7 +310,7 @@ func (y System) Bind(ctx context.Context, name, udc string) (string, error) {
 	if now.UDC == udc {
 		return udc, nil
 	}
-	user, err := y.user(udc)
+	user, err := y.User(udc)
 	if err != nil {
 		return fail(err)
 	}
@@ -324,8 +324,8 @@ func (y System) Bind(ctx context.Context, name, udc string) (string, error) {
 	return udc, nil
 }
 
-// user returns the gadget that is bound to a port, "" if none is.
-func (y System) user(udc string) (string, error) {
+// User returns the gadget that is bound to a port, "" if none is.
+func (y System) User(udc string) (string, error) {
 	names, err := y.folders(configFS)
 	if err != nil {
 		return "", err

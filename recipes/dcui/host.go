@@ -1,6 +1,9 @@
 package dcui
 
-import "strings"
+import (
+	"math/bits"
+	"strings"
+)
 
 // A simulated host runs a World as its console: what keys did becomes the way
 // the host is, and the host changes by other ways than its console too.
@@ -27,6 +30,14 @@ func (w World) Settle(facts map[string]string) (World, error) {
 			}
 			next.facts = next.facts.with(f, bit)
 		}
+	}
+	switch {
+	case w.mgmtNow == 0:
+	case w.mgmtSeen == w.mgmtNow:
+		next.mgmtSeen = 0
+	case w.mgmtSeen == 0:
+		// The menu goes on showing what was there at the login.
+		next.mgmtSeen = uint8(bits.TrailingZeros64(usual(factManagement, w.facts.get(factManagement)))) + 1
 	}
 	next.mgmtNow, next.lockNow, next.layoutNow, next.effects = 0, 0, 0, 0
 	next.flags &^= shellFlipped | sshFlipped | capsFlipped | capsCleared
@@ -93,4 +104,17 @@ func (w World) Confirmed(before World) map[string]string {
 		}
 	}
 	return changed
+}
+
+// Restoring tells what stands in the form of Restore vDS: adapters, and vlan,
+// empty for none. It is nil on any other screen.
+func (w World) Restoring() map[string]string {
+	if w.At() != placeNames[restoreVDS] {
+		return nil
+	}
+	form := map[string]string{"adapters": "", "vlan": part(w.lines, fieldEnd, 1)}
+	if part(w.lines, fieldEnd, 0) != "" {
+		form["adapters"] = forms[restoreVDS][0].label
+	}
+	return form
 }

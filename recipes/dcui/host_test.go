@@ -85,3 +85,41 @@ func TestConfirmed(t *testing.T) {
 		}
 	}
 }
+
+func TestRestoring(t *testing.T) {
+	for _, tc := range []struct {
+		keys string
+		want map[string]string
+	}{
+		{"", nil},
+		{loginKeys + "DOWN×4 ENTER DOWN×2 ENTER", map[string]string{"adapters": "vmnic0", "vlan": ""}},
+		{loginKeys + `DOWN×4 ENTER DOWN×2 ENTER SPACE DOWN "20"`, map[string]string{"adapters": "", "vlan": "20"}},
+		{loginKeys + `DOWN×4 ENTER DOWN×2 ENTER DOWN "20" ENTER`, nil},
+	} {
+		if got := play(t, world(t, seedHost), tc.keys).Restoring(); !maps.Equal(got, tc.want) || (got == nil) != (tc.want == nil) {
+			t.Errorf("after %q: %v, want %v", tc.keys, got, tc.want)
+		}
+	}
+}
+
+// The menu learns of a management network at the next login, whether the
+// changes were settled in between or not.
+func TestSettleKeepsWhatTheMenuShows(t *testing.T) {
+	wipe := loginKeys + "DOWN ENTER×2 F11 ENTER ESC"
+	w := play(t, world(t, with(seedHost, "management", "none")), wipe)
+	settled, err := w.Settle(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, w := range map[string]World{"before": w, "after": settled} {
+		if got := play(t, w, "UP×9 DOWN").Selected(); got != "Network Restore Options" {
+			t.Errorf("%s settling DOWN leads to %s", name, got)
+		}
+		if got := play(t, w, "ESC "+loginKeys+"DOWN").Selected(); got != "Configure Management Network" {
+			t.Errorf("%s settling, after a new login, DOWN leads to %s", name, got)
+		}
+	}
+	if again, err := settled.Settle(nil); err != nil || again != settled {
+		t.Errorf("settled twice: %v, %v", again, err)
+	}
+}

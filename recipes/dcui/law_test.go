@@ -336,6 +336,11 @@ func TestEveryReachableWorld(t *testing.T) {
 			if t.Failed() {
 				return
 			}
+			for _, k := range steps {
+				if _, ev := w.Step(k); ev.Source == "" {
+					t.Fatalf("%s at %s rests on nothing", k, w.At())
+				}
+			}
 			look := func(next World, by string) {
 				now := next.allEffects() &^ w.allEffects()
 				threatened |= now

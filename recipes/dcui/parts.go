@@ -1,5 +1,7 @@
 package dcui
 
+import "github.com/labctl/labctl/hid"
+
 // Union puts beliefs together that have no host in common, such as the parts
 // of one. Worlds in the same state stay apart until the next key.
 func Union(parts ...Belief) Belief {
@@ -61,3 +63,15 @@ func valuesOf(f fact, bits uint64) []string {
 	}
 	return list
 }
+
+// Certain gives the world after a key, and whether the key does the same
+// whatever the facts are that this world leaves open. Where it does not, the
+// world is of no use.
+func (w World) Certain(k hid.Chord) (next World, ok bool) {
+	var s step
+	w.apply(input{key: k}, &s)
+	return w, !s.open
+}
+
+// Alone gives the belief in this world and no other.
+func (w World) Alone() Belief { return Belief{worlds: []World{w}} }
