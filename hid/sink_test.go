@@ -157,3 +157,24 @@ func TestAwaitWatcher(t *testing.T) {
 		}
 	})
 }
+
+func TestAwaitLights(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		g := &fakeGadget{out: []ledOut{{start.Add(300 * time.Millisecond), 0}}}
+		k := newKeyboard(g, Options{})
+		if seen, err := k.AwaitLights(t.Context(), time.Second); !seen || err != nil || time.Since(start) > 400*time.Millisecond {
+			t.Errorf("seen: %v after %s, %v", seen, time.Since(start), err)
+		}
+		start = time.Now()
+		k = newKeyboard(&fakeGadget{}, Options{})
+		if seen, err := k.AwaitLights(t.Context(), time.Second); seen || err != nil || time.Since(start) < time.Second {
+			t.Errorf("seen: %v after %s, %v", seen, time.Since(start), err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := k.AwaitLights(ctx, time.Second); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	})
+}

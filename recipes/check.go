@@ -115,10 +115,40 @@ func (p *Program) judge() *Verdict {
 	if v.Verdict != Safe {
 		p.explain(v)
 	}
+	p.understated(v, all)
 	if v.Missing == nil {
 		v.Missing = []Missing{}
 	}
 	return v
+}
+
+// riskOf gives the risk that an effect amounts to.
+func riskOf(e dcui.Effect) Risk {
+	switch {
+	case e.Destructive():
+		return Destructive
+	case e <= dcui.PingTest:
+		return ReadOnly
+	case e < dcui.AgentsRestarted, e == dcui.LockdownOff, e == dcui.LockdownOn:
+		return Toggle
+	}
+	return Disruptive
+}
+
+// understated notes a risk that is declared lower than it is. It changes no
+// verdict: no declaration does.
+func (p *Program) understated(v *Verdict, all dcui.Belief) {
+	at, ok := p.recipe.at["risk"]
+	if !ok {
+		return
+	}
+	worst := dcui.Nothing
+	for _, w := range all.Worlds() {
+		worst = max(worst, w.Effect())
+	}
+	if is := riskOf(worst); slices.Index(risks, string(is)) > slices.Index(risks, string(p.recipe.Risk)) {
+		v.Notes = append(v.Notes, at.errorf("declare risk: "+string(is), "the recipe is declared %s, and in some world its effect is %s, which is %s", p.recipe.Risk, worst, is))
+	}
 }
 
 // explain adds the facts in which the worlds that go wrong differ from those

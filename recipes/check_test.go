@@ -320,6 +320,27 @@ func TestLibraryVerdicts(t *testing.T) {
 	}
 }
 
+// A risk that is declared too low is noted, and excuses nothing either way.
+func TestUnderstatedRisk(t *testing.T) {
+	for _, c := range []struct {
+		risk  string
+		notes int
+	}{{"read-only", 1}, {"toggle", 1}, {"disruptive", 0}, {"destructive", 0}} {
+		v := check(t, parsed(t, head+"  - login: F12\n  - confirm: F11\nrisk: "+c.risk+"\n"), seedHost)
+		if len(v.Notes) != c.notes || v.Verdict != Safe {
+			t.Errorf("%s: %s, %v", c.risk, v.Verdict, v.Notes)
+		}
+	}
+	for _, r := range Library() {
+		if r.Raw() {
+			continue
+		}
+		if v := check(t, r, with(seedHost, "lockdown", "normal", "lockdown_item", "selectable")); len(v.Notes) > 0 {
+			t.Errorf("%s: %v", r.Name, v.Notes)
+		}
+	}
+}
+
 // The JSON has lists where it has lists, and no null.
 func TestVerdictJSON(t *testing.T) {
 	for _, facts := range []map[string]string{seedHost, nil} {

@@ -244,8 +244,8 @@ func (c *compiler) tooLate(o *op) bool {
 	if idle <= 0 {
 		idle = dcui.HardenedIdle
 	}
-	first := c.spent <= idle
-	if !first && (o.kind == opKeys || o.kind == opToken) && !c.late {
+	// At the welcome screen nobody is logged in.
+	if c.spent > idle && (o.kind == opKeys || o.kind == opToken) && !c.late && !c.now.Idle().Equal(c.now) {
 		c.notes = append(c.notes, c.at.errorf("put anchor and login in front of this step",
 			"%s have gone by since the last login, and the console may log out after %s", c.spent.Round(time.Second), idle))
 		return true

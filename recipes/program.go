@@ -71,6 +71,17 @@ func (r *Recipe) Belief(facts map[string]string) (dcui.Belief, error) { return d
 // Recipe gives what the program was compiled from.
 func (p *Program) Recipe() *Recipe { return p.recipe }
 
+// StepKeys gives the keys of one step of the recipe, as Keys does for all.
+func (p *Program) StepKeys(step int) []string {
+	var all []word
+	for i := range p.ops {
+		if p.ops[i].step == step {
+			all = append(all, p.ops[i].words...)
+		}
+	}
+	return keyWords(all)
+}
+
 // Keys gives the keys in words, such as F2, ALT+F2, DOWN×4, "text" and
 // ${password}: equal neighbours are folded, adjacent text is joined, pauses are
 // left out. Where the program is not right for every world these are the keys

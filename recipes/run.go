@@ -181,8 +181,7 @@ func (r *run) do(ctx context.Context, o *op, last bool) error {
 		r.on(Event{Kind: EventStep, Step: r.step, Text: r.recipe.Steps[r.step].Text, Reports: r.sent, Belief: r.belief})
 	}
 	if (o.kind == opKeys || o.kind == opToken) && !r.last.IsZero() {
-		k := r.recipe.Steps[o.step].Kind
-		if idle := r.idle(); time.Since(r.last) > idle && k != StepAnchor {
+		if time.Since(r.last) > r.idle() && !r.belief.Idle().Equal(r.belief) {
 			return fmt.Errorf("%s without a key: %w", time.Since(r.last).Round(time.Second), ErrLoggedOut)
 		}
 	}
@@ -212,7 +211,15 @@ func (r *run) do(ctx context.Context, o *op, last bool) error {
 		if o.kind == opThink {
 			what = "time to stop: " + r.next(o)
 		}
-		return r.wait(ctx, r.scale(o.after), what)
+		d := r.scale(o.after)
+		if limit := r.vars.Timeout; limit > 0 && d > limit {
+			// To go on too early would be typing into another screen.
+			if err := r.wait(ctx, limit, what); err != nil {
+				return err
+			}
+			return fmt.Errorf("%s takes %s, and %s is the limit", what, d, limit)
+		}
+		return r.wait(ctx, d, what)
 	case opHold:
 		return r.hold(ctx, o)
 	case opProbe:
@@ -310,12 +317,13 @@ func (r *run) report(ctx context.Context, rep hid.Report, chords []hid.Chord, la
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	before := time.Now()
 	if err := r.kb.Send(ctx, rep); err != nil {
 		return &undelivered{err, chords, landed, len(rep.Keys()) == 0}
 	}
 	r.sent++
 	r.down = rep != hid.Report{}
-	r.last = time.Now()
+	r.last = before // the key may have landed as early as that
 	return nil
 }
 
@@ -347,9 +355,6 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // wait sleeps, and says what for where it takes long.
 func (r *run) wait(ctx context.Context, d time.Duration, what string) error {
-	if limit := r.vars.Timeout; limit > 0 && d > limit {
-		d = limit
-	}
 	start := time.Now()
 	for d > 0 {
 		left := d - time.Since(start)
@@ -464,6 +469,10 @@ func (r *run) probe(ctx context.Context, c Condition) error {
 	}
 	if err != nil {
 		return &VerifyError{c, predicted, err}
+	}
+	// What was seen is evidence.
+	if left := sorted(r.belief, c).Where(func(w dcui.World) bool { return holds(w, c) }); left.Len() > 0 {
+		r.belief = left
 	}
 	return nil
 }

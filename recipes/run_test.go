@@ -437,3 +437,52 @@ steps:
 		}
 	})
 }
+
+// A pause that is longer than the limit ends the run: going on early would be
+// typing into another screen.
+func TestPauseBeyondTheLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := parsed(t, "recipe: x\nsteps:\n  - keys: F2\n  - wait: 1m\n  - keys: ESC\n")
+		kb := newConsole(t, seedHost, rootPassword)
+		start := time.Now()
+		err := compiledRecipe(t, r, seedHost, Vars{Timeout: 20 * time.Second}).Run(t.Context(), kb, nil)
+		var typing *TypeError
+		if !errors.As(err, &typing) || typing.Step != 1 || typing.Lost || len(kb.log) != 1 || time.Since(start) > 25*time.Second {
+			t.Errorf("%v, typed %v", err, kb.log)
+		}
+	})
+}
+
+// A laptop that slept in the middle finds the console logged out.
+func TestLoggedOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kb := newConsole(t, seedHost, rootPassword)
+		kb.fail = func(i int, r hid.Report) error {
+			if len(kb.log) > 0 && strings.HasSuffix(kb.log[len(kb.log)-1], "DOWN") && kb.down > 0 {
+				time.Sleep(3 * time.Minute)
+			}
+			return nil
+		}
+		err := compiled(t, "restore-standard-switch", seedHost, Vars{}).Run(t.Context(), lit{kb}, nil)
+		if !errors.Is(err, ErrLoggedOut) || kb.world.Effect() != dcui.Nothing {
+			t.Errorf("%v, %s", err, kb.world)
+		}
+	})
+}
+
+// A probe that fails stops the run before the next key; one that holds is
+// evidence for the mirror.
+func TestProbe(t *testing.T) {
+	r := parsed(t, "recipe: x\nsteps:\n  - keys: F2 ESC\n  - probe: {tcp: 22, within: 5s}\n  - keys: F12\n")
+	for _, answers := range []int{0, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			facts := with(seedHost, "ssh", "on")
+			kb := newConsole(t, facts, rootPassword)
+			err := compiledRecipe(t, r, facts, Vars{Prober: &asked{after: answers}}).Run(t.Context(), kb, nil)
+			var typing *TypeError
+			if (err == nil) != (answers > 0) || err != nil && !errors.As(err, &typing) || len(kb.log) != 2+answers {
+				t.Errorf("%d answers: %v, typed %v", answers, err, kb.log)
+			}
+		})
+	}
+}

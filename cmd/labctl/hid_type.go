@@ -30,7 +30,7 @@ func (f *typing) add(a *app, c *cobra.Command) {
 	fs.StringVar(&f.host, "host", "", "`HOST` of the config whose keyboard and layout to use")
 	fs.DurationVar(&f.pace.Hold, "hold", hid.DefaultHold, "how long a key stays down")
 	fs.DurationVar(&f.pace.Gap, "gap", hid.DefaultGap, "pause between two keys; 0s without --hold means no pause at all")
-	fs.DurationVar(&f.settle, "settle", defaultSettle, "pause between the host finding the keyboard and the first key")
+	fs.DurationVar(&f.settle, "settle", defaultSettle, "pause between the host's driver finding the keyboard and the first key")
 	fs.BoolVar(&f.watcher, "wait-for-watcher", false, "send nothing before a watcher at the other end (hid watch) has given its sign")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "print the reports, and open no keyboard")
 	rootFlag(c, &f.root)
@@ -158,6 +158,10 @@ Exit code 5: nothing was typed. 6: keys have arrived, or may have.`,
 			chords, err := l.Chords(text)
 			if err != nil {
 				return untypeable(err, secret)
+			}
+			if at := l.Unsure(text); len(at) > 0 {
+				// The place only, since the text may be a secret.
+				a.warn("character %d of the text may arrive as another (and %d more): consoles differ in where layout %s has it", at[0]+1, len(at)-1, l.Short())
 			}
 			return a.sendKeys(cmd.Context(), "hid type", f, chords, secret, len(risks) > 0)
 		},

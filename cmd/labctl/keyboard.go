@@ -46,7 +46,8 @@ const (
 	hostLimit     = 4 * time.Second
 	nodeLimit     = 2 * time.Second // for the device file; 13 ms were measured
 	rebindPause   = time.Second     // a host has to notice that the keyboard has gone
-	defaultSettle = time.Second     // from then to the driver that turns reports into keys
+	lightsLimit   = 2 * time.Second // for the driver to set the lights, as a sign that it is there
+	defaultSettle = time.Second     // from then until its reports become keys for certain
 	watcherLimit  = 2 * time.Minute // for a person to start the watcher
 )
 

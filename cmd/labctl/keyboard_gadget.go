@@ -137,6 +137,12 @@ func (g *usbKeyboard) start(ctx context.Context, a *app, u keyboardPlace, o keyb
 		defer a.reminding(func() { a.progress("waiting for a watcher at the other end of the cable, %s at most", limit) })()
 		return g.kb, g.kb.AwaitWatcher(ctx, limit)
 	}
+	if o.Settle < 0 {
+		return g.kb, nil
+	}
+	if _, err := g.kb.AwaitLights(ctx, a.upTo(lightsLimit)); err != nil {
+		return nil, err
+	}
 	return g.kb, pause(ctx, o.Settle)
 }
 

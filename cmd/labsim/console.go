@@ -64,6 +64,8 @@ func (c *console) Key(usage, modifiers byte) []sim.Deed {
 		switch effects[i] {
 		case dcui.NetworkChanged:
 			d.Settings = c.world.Confirmed(before)
+		case dcui.DistributedRestored:
+			d.Settings = before.Restoring()
 		case dcui.PasswordChanged:
 			d.Password = c.world.RootPassword()
 		case dcui.SystemReset:

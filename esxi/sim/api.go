@@ -29,13 +29,20 @@ var answered = map[string][]string{
 		"UpdateNetworkConfig", "AddVirtualSwitch", "UpdateVirtualSwitch", "RemoveVirtualSwitch", "AddPortGroup", "UpdatePortGroup",
 		"RemovePortGroup", "AddVirtualNic", "UpdateVirtualNic", "RemoveVirtualNic", "RefreshNetworkSystem", "QueryNetworkHint",
 	},
+	"HostServiceSystem":               {"StartService", "StopService", "RefreshServices"},
+	"HostSystem":                      {"EnterLockdownMode", "ExitLockdownMode"},
 	"HostVirtualNicManager":           {"QueryNetConfig", "SelectVnicForNicType", "DeselectVnicForNicType"},
 	"DistributedVirtualSwitch":        {"ReconfigureDvs_Task", "FetchDVPorts", "AddDVPortgroup_Task", "CreateDVPortgroup_Task", "Destroy_Task"},
 	"DistributedVirtualPortgroup":     {"ReconfigureDVPortgroup_Task", "Destroy_Task"},
 	"DistributedVirtualSwitchManager": {"QueryDvsByUuid"},
 	"VirtualMachine":                  {"ReconfigVM_Task", "PutUsbScanCodes", "CreateScreenshot_Task"},
-	"Folder":                          {"CreateVM_Task"},
-	"ResourcePool":                    {"ImportVApp"},
+	"Datacenter":                      {"PowerOnMultiVM_Task"},
+	"AuthorizationManager":            {"DisableMethods", "EnableMethods"},
+	"HostFirewallSystem":              {"EnableRuleset", "DisableRuleset", "RefreshFirewall"},
+	"Folder":                          {"CreateVM_Task", "Destroy_Task"},
+	"FileManager":                     {"DeleteDatastoreFile_Task"},
+	"SessionManager":                  {"AcquireGenericServiceTicket"},
+	"ResourcePool":                    {"ImportVApp", "CreateResourcePool", "UpdateConfig", "Destroy_Task"},
 }
 
 // overseen lists the methods that vcsim carries out and after which the world and the other inventory are brought up
@@ -57,7 +64,7 @@ var harmless = []string{
 	"WaitForUpdates", "WaitForUpdatesEx", "CheckForUpdates", "CancelWaitForUpdates",
 	"CreateContainerView", "CreateListView", "ModifyListView", "DestroyView",
 	"FindByInventoryPath", "FindByIp", "FindAllByIp", "FindByDnsName", "FindAllByDnsName", "FindByUuid", "FindAllByUuid", "FindChild",
-	"QueryOptions", "QueryEvents", "ReconfigVM_Task", "PutUsbScanCodes", "TerminateSession",
+	"QueryOptions", "QueryEvents", "QueryAssignedLicenses", "ReconfigVM_Task", "PutUsbScanCodes", "TerminateSession",
 }
 
 // route installs the api in front of vcsim's own methods.
@@ -65,6 +72,7 @@ func (in *inventory) route() {
 	a := &api{inventory: in}
 	a.Self = types.ManagedObjectReference{Type: "LabsimAPI", Value: "labsim"}
 	in.reg.Put(a)
+	in.api = a
 	in.reg.Handler = func(ctx *simulator.Context, m *simulator.Method) (mo.Reference, types.BaseMethodFault) {
 		if in.direct() {
 			if f := in.unreadable(m); f != nil {
@@ -87,7 +95,7 @@ func (in *inventory) route() {
 
 // worldly says whether what the api does to objects of this type is done to the world alone.
 func worldly(kind string) bool {
-	return kind != "Folder" && kind != "ResourcePool" && kind != "VirtualMachine"
+	return !slices.Contains([]string{"Folder", "ResourcePool", "VirtualMachine", "Datacenter", "FileManager", "AuthorizationManager", "HostFirewallSystem"}, kind)
 }
 
 // unreadable refuses, as hostd does, what a host cannot tell about distributed switches: it knows the port groups'
@@ -102,6 +110,9 @@ func (in *inventory) unreadable(m *simulator.Method) types.BaseMethodFault {
 		return &types.NotSupported{}
 	}
 	var specs []types.PropertyFilterSpec
+	if m.This.Type == "Folder" && m.Name == "CreateFolder" {
+		return &types.NotSupported{}
+	}
 	switch req := m.Body.(type) {
 	case *types.RetrievePropertiesEx:
 		specs = req.SpecSet
@@ -139,7 +150,7 @@ func meetsNetworks(s types.BaseSelectionSpec) bool {
 // hostOf finds the host one of whose managers this is.
 func (a *api) hostOf(manager types.ManagedObjectReference) string {
 	for name, hs := range a.hosts {
-		for _, ref := range []*types.ManagedObjectReference{hs.ConfigManager.NetworkSystem, hs.ConfigManager.VirtualNicManager} {
+		for _, ref := range []*types.ManagedObjectReference{hs.ConfigManager.NetworkSystem, hs.ConfigManager.VirtualNicManager, hs.ConfigManager.ServiceSystem} {
 			if *ref == manager {
 				return name
 			}

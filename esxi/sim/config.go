@@ -11,7 +11,7 @@ import (
 // labConfig is the part of labctl's configuration file that describes a lab.
 type labConfig struct {
 	Version int          `yaml:"version"`
-	VCenter server       `yaml:"vcenter"`
+	VCenter *server      `yaml:"vcenter,omitempty"`
 	Hosts   []hostConfig `yaml:"hosts"`
 	VCH     vchConfig    `yaml:"vch"`
 }
@@ -45,8 +45,10 @@ type switchNames struct {
 }
 
 type vchConfig struct {
+	Bundle        string `yaml:"bundle"`
 	Datastore     string `yaml:"datastore"`
 	PublicNetwork string `yaml:"public_network"`
+	BridgeNetwork string `yaml:"bridge_network,omitempty"` // the vCenter wants one that is there
 	Target        string `yaml:"target"`
 }
 
@@ -64,8 +66,13 @@ func (l *Lab) WriteConfig(file string) error {
 		return s, writePrivate(s.PasswordFile, []byte(e.Password+"\n"))
 	}
 	c := labConfig{Version: 1}
-	if c.VCenter, err = entry(l.VCenter()); err != nil {
-		return err
+	unmanaged := l.site.Load().unmanaged
+	if !unmanaged {
+		s, err := entry(l.VCenter())
+		if err != nil {
+			return err
+		}
+		c.VCenter = &s
 	}
 	for _, e := range l.Hosts() {
 		s, err := entry(e)
@@ -90,7 +97,15 @@ func (l *Lab) WriteConfig(file string) error {
 			Name: n.Name, Server: s, Keyboard: fmt.Sprintf("vm://%s/%s", n.Host, n.Name), Layout: "us", Facts: n.Facts,
 		})
 	}
-	c.VCH = vchConfig{Datastore: datastore, PublicNetwork: "VM Network", Target: c.Hosts[0].Server.URL}
+	c.VCH = vchConfig{
+		Bundle: base + ".bundle", Datastore: datastore, PublicNetwork: "VM Network", BridgeNetwork: bridgeGroup, Target: "https://" + everyName,
+	}
+	if unmanaged {
+		c.VCH.BridgeNetwork = ""
+	}
+	if err := WriteBundle(c.VCH.Bundle); err != nil {
+		return err
+	}
 	text, err := yaml.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", file, err)

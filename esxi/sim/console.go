@@ -46,7 +46,8 @@ type View struct {
 type Deed struct {
 	What string
 	// Settings are those of the management network that a confirm changed: adapters (with commas), vlan; ipv4 (off,
-	// dhcp or static) with address, netmask and gateway; dns1 and dns2.
+	// dhcp or static) with address, netmask and gateway; dns1 and dns2. Those of a restored distributed switch are
+	// adapters and vlan.
 	Settings map[string]string
 	Password string // of root, after "password changed"
 }
@@ -130,7 +131,7 @@ func (s *site) openDesks() error {
 		if err != nil {
 			return fmt.Errorf("opening the console of %s: %w", d.name, err)
 		}
-		d.con, d.told, d.on = con, facts, true
+		d.con, d.told, d.on = con, maps.Clone(facts), true
 		s.desks = append(s.desks, d)
 		return nil
 	}
@@ -175,7 +176,7 @@ func (s *site) hostFacts(h *host) map[string]string {
 }
 
 // power says whether a desk's machine runs.
-func (s *site) power(d *desk) power {
+func (s *site) powered(d *desk) power {
 	h := s.world.host(d.host)
 	if d.vm == "" || h.system.power != powerOn {
 		return h.system.power
@@ -260,9 +261,19 @@ func (s *site) perform(d *desk, deeds []Deed) {
 }
 
 // performVM carries out what keys did to an ESXi that runs in a VM. Its network is none of the lab's: only its power
-// counts here.
+// counts here, and what there is to know about it.
 func (s *site) performVM(d *desk, deeds []Deed) {
 	for _, deed := range deeds {
+		if t, ok := toggles[deed.What]; ok {
+			d.told[t.fact] = t.value
+		}
+		switch deed.What {
+		case deedStandard, deedWiped, deedReset:
+			d.told["management"] = "standard"
+		}
+		if deed.What == deedReset {
+			d.told["ssh"], d.told["shell"], d.told["lockdown"] = "off", "off", "off"
+		}
 		switch deed.What {
 		case deedRestart, deedReset:
 			s.bootVM(d)
@@ -299,7 +310,7 @@ func (s *site) performHost(w *world, h *host, deed Deed) {
 	case deedStandard:
 		w.restoreStandard(h)
 	case deedDistributed:
-		w.restoreDistributed(h)
+		w.restoreDistributed(h, deed.Settings)
 	case deedWiped:
 		w.wipe(h)
 	case deedReset:
@@ -354,7 +365,7 @@ var errUntaken = errors.New("no machine takes keys there")
 // key gives one input to a console, as a machine takes it: one that boots takes keys and ignores them, one that is off
 // takes none. mu is held.
 func (s *site) key(d *desk, input func(Console) []Deed) error {
-	switch s.power(d) {
+	switch s.powered(d) {
 	case powerOff:
 		return fmt.Errorf("%s is off: %w", d.name, errUntaken)
 	case powerOn:
@@ -365,7 +376,7 @@ func (s *site) key(d *desk, input func(Console) []Deed) error {
 
 // view is what a desk shows; a machine that is off or boots shows nothing that a program could read.
 func (s *site) view(d *desk) View {
-	if p := s.power(d); p != powerOn {
+	if p := s.powered(d); p != powerOn {
 		return View{Screen: p.String(), Text: make([]string, 25)}
 	}
 	return d.con.View()

@@ -5,6 +5,7 @@ import (
 	"image"
 	"maps"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -12,7 +13,9 @@ import (
 	"time"
 
 	"github.com/vmware/govmomi/fault"
+	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -123,7 +126,9 @@ func TestDeeds(t *testing.T) {
 		{"an adapter that is not there", "standard", []Deed{settings("adapters", "vmnic0,vusb0")}, "vSwitch0[vmnic0] DVS0[] vmk0→Management Network 192.168.20.11", "standard"},
 		{"and back", "standard", []Deed{settings("adapters", ""), settings("adapters", "vmnic0")}, "vSwitch0[vmnic0] DVS0[] vmk0→Management Network 192.168.20.11", "standard"},
 		{"dialogs on a distributed switch", "nuc", []Deed{settings("vlan", "7", "adapters", "")}, "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt 192.168.20.11", "distributed"},
-		{"restore vDS with an uplink", "nuc", []Deed{{What: deedDistributed}}, "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt 192.168.20.11", "distributed"},
+		{"restore vDS in its VLAN", "nuc", []Deed{{What: deedDistributed, Settings: map[string]string{"adapters": "vmnic0", "vlan": "20"}}}, "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt 192.168.20.11", "distributed"},
+		{"restore vDS in another", "nuc", []Deed{{What: deedDistributed, Settings: map[string]string{"adapters": "vmnic0", "vlan": "7"}}}, "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt unreachable 192.168.20.11", "distributed"},
+		{"restore vDS untagged, and again", "ephemeral", []Deed{{What: deedDistributed}, {What: deedDistributed, Settings: map[string]string{"vlan": "20"}}}, "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt 192.168.20.11", "distributed"},
 		{"a restart of the management network", "nuc", []Deed{{What: deedRestartNet}}, "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt 192.168.20.11", "distributed"},
 		{"what the lab does not know", "nuc", []Deed{{What: "ping test"}}, "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt 192.168.20.11", "distributed"},
 	} {
@@ -193,7 +198,7 @@ func TestRestoreDistributed(t *testing.T) {
 	if l.State().Hosts[0].Management.Reachable {
 		t.Fatal("the uplink is there still")
 	}
-	desk("nuc01").do(t, l, Deed{What: deedDistributed})
+	desk("nuc01").do(t, l, Deed{What: deedDistributed, Settings: map[string]string{"adapters": "vmnic0", "vlan": "20"}})
 	if got := picture(l); !strings.HasPrefix(got, "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt") || !l.State().Hosts[0].Management.Reachable {
 		t.Error(got)
 	}
@@ -248,9 +253,8 @@ func TestConsoleLearns(t *testing.T) {
 		t.Errorf("after the way back it believes in %s", got)
 	}
 	_ = connect(t, l, "esxi").update(types.HostNetworkConfig{Vnic: []types.HostVirtualNicConfig{{ChangeOperation: "remove", Device: "vmk0"}}})
-	if got := d.fact("management"); got != "none" {
-		t.Errorf("without vmk0 it believes in %s", got)
-	}
+	// The cut that ends the call comes in the middle of the change.
+	eventually(t, func() string { return d.fact("management") }, "none")
 }
 
 // Agents and restarts end every session with the host, and only the agents leave its VMs alone.
@@ -319,6 +323,87 @@ func TestLockdownKeepsRootOut(t *testing.T) {
 	d.do(t, l, Deed{What: "lockdown off"})
 	if _, err := dial(t, l.Hosts()[0]); err != nil {
 		t.Errorf("after lockdown mode: %v", err)
+	}
+}
+
+// The API and the console turn the same switches.
+func TestServices(t *testing.T) {
+	l, desk := startDesks(t, "rack")
+	for _, path := range []string{"vcenter", "esxi"} {
+		c := connect(t, l, path)
+		running := func() string {
+			var on []string
+			var hs mo.HostSystem
+			var ss mo.HostServiceSystem
+			pc := property.DefaultCollector(c.Client)
+			if err := pc.RetrieveOne(t.Context(), c.host.Self, []string{"config.service", "config.lockdownMode"}, &hs); err != nil {
+				t.Fatal(err)
+			}
+			if err := pc.RetrieveOne(t.Context(), *c.host.ConfigManager.ServiceSystem, []string{"serviceInfo"}, &ss); err != nil {
+				t.Fatal(err)
+			}
+			for i, s := range hs.Config.Service.Service {
+				if !reflect.DeepEqual(s, ss.ServiceInfo.Service[i]) {
+					t.Errorf("%+v in one place, %+v in the other", s, ss.ServiceInfo.Service[i])
+				}
+				if s.Running {
+					on = append(on, s.Key)
+				}
+			}
+			return strings.Join(append(on, string(hs.Config.LockdownMode)), " ")
+		}
+		want := func(s string) {
+			t.Helper()
+			if got := running(); got != s {
+				t.Errorf("%s: %s, want %s", path, got, s)
+			}
+		}
+		want("DCUI lockdownDisabled")
+		ss := *c.host.ConfigManager.ServiceSystem
+		if _, err := methods.StartService(t.Context(), c.Client, &types.StartService{This: ss, Id: "TSM-SSH"}); err != nil {
+			t.Fatal(err)
+		}
+		want("DCUI TSM-SSH lockdownDisabled")
+		if got := desk("nuc01").fact("ssh") + desk("nuc02").fact("ssh"); got != "onoff" {
+			t.Errorf("%s: the consoles of nuc01 and nuc02 believe that SSH is %s", path, got)
+		}
+		desk("nuc01").do(t, l, Deed{What: "shell on"})
+		want("DCUI TSM TSM-SSH lockdownDisabled")
+		desk("nuc01").do(t, l, Deed{What: "ssh off"})
+		if _, err := methods.StopService(t.Context(), c.Client, &types.StopService{This: ss, Id: "TSM"}); err != nil {
+			t.Fatal(err)
+		}
+		want("DCUI lockdownDisabled")
+		for _, id := range []string{"telnet", "DCUI"} {
+			if _, err := methods.StopService(t.Context(), c.Client, &types.StopService{This: ss, Id: id}); err == nil {
+				t.Errorf("%s: %s was stopped", path, id)
+			}
+		}
+		_, err := methods.EnterLockdownMode(t.Context(), c.Client, &types.EnterLockdownMode{This: c.host.Self})
+		if path == "esxi" {
+			if !fault.Is(err, &types.NotSupported{}) {
+				t.Errorf("lockdown mode in a direct session: %v", err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		want("DCUI lockdownNormal")
+		if _, err := dial(t, l.Hosts()[0]); err == nil || desk("nuc01").fact("lockdown") != "normal" {
+			t.Errorf("in lockdown mode root logs in: %v", err)
+		}
+		if _, err := methods.EnterLockdownMode(t.Context(), c.Client, &types.EnterLockdownMode{This: c.host.Self}); err == nil {
+			t.Error("lockdown mode twice")
+		}
+		if _, err := methods.ExitLockdownMode(t.Context(), c.Client, &types.ExitLockdownMode{This: c.host.Self}); err != nil {
+			t.Fatal(err)
+		}
+		want("DCUI lockdownDisabled")
+		res, err := methods.QueryOptions(t.Context(), c.Client, &types.QueryOptions{This: *c.host.ConfigManager.AdvancedOption, Name: consoleTimeOut})
+		if err != nil || len(res.Returnval) != 1 || fmt.Sprint(res.Returnval[0].GetOptionValue().Value) != "600" {
+			t.Errorf("%s: %+v, %v", path, res, err)
+		}
 	}
 }
 

@@ -18,6 +18,7 @@ type tally struct {
 	mu     sync.Mutex
 	total  int
 	byPath map[string]int
+	bytes  map[string]int64
 	calls  []string
 }
 
@@ -37,7 +38,7 @@ func (l *Lab) count(path, method string) {
 func (t *tally) clear() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.total, t.byPath, t.calls = 0, nil, nil
+	t.total, t.byPath, t.bytes, t.calls = 0, nil, nil, nil
 }
 
 // control is the lab's remote control, for loopback and programs only.

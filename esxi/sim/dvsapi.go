@@ -321,6 +321,12 @@ func (w *world) dropGroup(uuid, key string) (*world, error) {
 
 // DestroyTask removes a distributed port group or switch.
 func (a *api) DestroyTask(req *types.Destroy_Task) soap.HasFault {
+	switch req.This.Type {
+	case "Folder":
+		return a.destroyFolder(req)
+	case "ResourcePool":
+		return a.destroyPool(req)
+	}
 	c := networkCall{method: "Destroy"}
 	uuid := a.uuidOf(req.This)
 	if key := req.This.Value; req.This.Type == "DistributedVirtualPortgroup" {

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -39,6 +40,7 @@ type endpoint struct {
 	server   *http.Server
 	current  atomic.Pointer[served]
 	sessions sync.Map // keys of the sessions whose cookies came by
+	pass     pass
 }
 
 // served is an inventory behind an endpoint.
@@ -105,6 +107,16 @@ func (e *endpoint) url() string  { return "https://" + e.addr() + vim25.Path }
 // thumbprint is the SHA-256 of the endpoint's certificate in colon hex.
 func (e *endpoint) thumbprint() string {
 	sum := sha256.Sum256(e.cert.Certificate[0])
+	return colonHex(sum[:])
+}
+
+// sha1 is the SHA-1 of the endpoint's certificate in colon hex, the form that vSphere itself uses.
+func (e *endpoint) sha1() string {
+	sum := sha1.Sum(e.cert.Certificate[0])
+	return colonHex(sum[:])
+}
+
+func colonHex(sum []byte) string {
 	pairs := make([]string, len(sum))
 	for i, b := range sum {
 		pairs[i] = strings.ToUpper(hex.EncodeToString([]byte{b}))
@@ -116,6 +128,10 @@ func (e *endpoint) thumbprint() string {
 // is whole, so that a request can be carried out and its answer lost.
 func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	cur := e.current.Load()
+	if strings.HasPrefix(r.URL.Path, folderPath) {
+		e.serveFiles(w, r, cur)
+		return
+	}
 	life := cur.site.life.Load() // whose end also ends the requests in flight
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -139,6 +155,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeFault(answer, strikes.fault)
 	} else {
 		cur.process(life, answer, r, body, call)
+		e.pass.follow(call, r, answer.header)
 	}
 	if life.sleep(strikes.delay-rtt) != nil || !e.held(strikes.after, r, life) || strikes.dropAfter {
 		cut(w)

@@ -30,6 +30,10 @@ type Fault struct {
 	Count  int    `json:"count,omitempty"` // how many are struck; 1 if unset
 	VLAN   int    `json:"vlan,omitempty"`
 	MS     int    `json:"ms,omitempty"` // milliseconds
+	Bytes  int    `json:"bytes,omitempty"`
+	VCH    string `json:"vch,omitempty"` // name of a VCH, which need not exist yet; any if unset
+
+	Component string `json:"component,omitempty"` // port-layer, docker-personality or vicadmin
 }
 
 // kind describes a fault: its fields, required ones first with a star, and what it does.
@@ -56,6 +60,12 @@ var kinds = []kind{
 	{"vcenter-down", "", "the vCenter's endpoint is dead"},
 	{"console-drop", "host* when call count", "the connection is cut before or after a report for that host's console is taken"},
 	{"console-refuse", "host* call count", "a report for that host's console is not taken"},
+	{"upload-broken", "bytes* path count", "the connection of an upload to a datastore is cut after that many bytes"},
+	{"no-address", "vch count", "a VCH that boots gets no address"},
+	{"component-fails", "component* vch count", "that component of a VCH that boots does not start"},
+	{"boot-power-off", "vch count", "a VCH that boots powers itself off once it has its address"},
+	{"firewall-closed", "host*", "the host's firewall has no rule set enabled that lets its VMs reach a VCH"},
+	{"no-license", "", "the licence has no features for VCHs, as a free one"},
 	{"host-state", "host* state*", "the vCenter shows the host as disconnected, or in maintenance"},
 }
 
@@ -129,10 +139,13 @@ func (f Fault) check() error {
 	if err := one("state", f.State, "disconnected", "maintenance"); err != nil {
 		return err
 	}
+	if err := one("component", f.Component, "port-layer", "docker-personality", "vicadmin"); err != nil {
+		return err
+	}
 	if f.Type != "" && faultNamed(f.Type) == nil {
 		return fmt.Errorf("fault %s: the API has no fault %q", f.Fault, f.Type)
 	}
-	for name, n := range map[string]int{"call": f.Call, "count": f.Count, "ms": f.MS, "vlan": f.VLAN} {
+	for name, n := range map[string]int{"call": f.Call, "count": f.Count, "ms": f.MS, "bytes": f.Bytes, "vlan": f.VLAN} {
 		if n < 0 || name == "vlan" && n > 4094 {
 			return fmt.Errorf("fault %s: %s cannot be %d", f.Fault, name, n)
 		}
@@ -347,6 +360,35 @@ func (e *endpoint) held(hold chan struct{}, r *http.Request, life *life) bool {
 	}
 }
 
+// boots says whether such a fault strikes a VCH that boots.
+func (s *faultSet) boots(name, vch, component string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.armed {
+		if f.Fault.Fault != name || f.done || f.VCH != "" && f.VCH != vch || f.Component != component {
+			continue
+		}
+		f.Fired++
+		f.done = f.Count > 0 && f.Fired >= f.Count
+		return true
+	}
+	return false
+}
+
+// uploadBreaks says after how many bytes an upload is cut, if it is.
+func (s *faultSet) uploadBreaks(path string) (int64, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.armed {
+		if f.Fault.Fault == "upload-broken" && !f.done && (f.Path == "" || f.Path == path) {
+			f.Fired++
+			f.done = f.Fired >= max(f.Count, 1)
+			return int64(f.Bytes), true
+		}
+	}
+	return 0, false
+}
+
 func (s *faultSet) arm(f Fault) *armedFault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -411,6 +453,10 @@ func (s *site) afflict(f *armedFault) {
 		s.maintain(f.Host, f.State == "maintenance")
 	case "busy":
 		s.keepBusy(f)
+	case "firewall-closed":
+		s.closeFirewall(f.Host, true)
+	case "no-license":
+		s.license(false)
 	}
 	s.commit(w)
 }
@@ -425,7 +471,9 @@ func (s *site) heal() {
 			c.pnics[i].mbps = linkMbps
 		}
 		s.maintain(h.name, false)
+		s.closeFirewall(h.name, false)
 	}
+	s.license(true)
 	s.hideFrom(false)
 	s.setRollback(true)
 	s.commit(w)

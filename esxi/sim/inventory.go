@@ -44,6 +44,7 @@ type inventory struct {
 	refs     map[string]types.ManagedObjectReference           // VM id → moref
 	ids      map[types.ManagedObjectReference]string           // and back
 	shown    *world
+	api      *api
 }
 
 func (in *inventory) direct() bool { return in.host != "" }
@@ -99,6 +100,7 @@ func newInventory(s *site, hostName string) (*inventory, error) {
 			return nil, err
 		}
 	}
+	in.license(true)
 	in.route()
 	return in, nil
 }
@@ -119,7 +121,7 @@ func (in *inventory) ownSettings() {
 	}
 	own = append(own, &types.OptionValue{Key: "vcsim.home", Value: in.site.dir})
 	if !in.direct() {
-		own = append(own, &types.OptionValue{Key: rollbackOption, Value: "true"})
+		own = append(own, &types.OptionValue{Key: rollbackOption, Value: "true"}, &types.OptionValue{Key: persistOption, Value: "false"})
 	}
 	m.Setting = own
 }
@@ -151,6 +153,9 @@ func (in *inventory) addHost(h *host) error {
 		hs.Summary.Config.Product = &about
 		hs.Summary.Host = &hs.Self
 		hs.Summary.ManagementServerIp = "127.0.0.1"
+		if in.site.unmanaged {
+			hs.Summary.ManagementServerIp = ""
+		}
 		hardware := *hs.Hardware
 		hardware.SystemInfo.Vendor, hardware.SystemInfo.Model = "Intel Corporation", "NUC6i5SYH"
 		hardware.SystemInfo.Uuid = "564d6f75-6e74-4c61-6273-0000000000" + h.name[len(h.name)-2:]
@@ -159,10 +164,15 @@ func (in *inventory) addHost(h *host) error {
 		summary.Vendor, summary.Model, summary.Uuid = hardware.SystemInfo.Vendor, hardware.SystemInfo.Model, hardware.SystemInfo.Uuid
 		summary.NumNics = int32(len(h.pnics))
 		hs.Summary.Hardware = &summary
+		in.addServices(&hs.ConfigManager.ServiceSystem)
 	})
+	if m, ok := in.reg.Get(*hs.ConfigManager.AdvancedOption).(*simulator.OptionManager); ok {
+		m.UpdateOptions(&types.UpdateOptions{ChangedValue: []types.BaseOptionValue{&types.OptionValue{Key: consoleTimeOut, Value: int64(600)}}})
+	}
 	if cr, ok := in.reg.Get(*hs.Parent).(*mo.ComputeResource); ok {
 		cr.Name = name
 	}
+	in.showFirewall(h.name)
 	dss := in.reg.Get(*hs.ConfigManager.DatastoreSystem).(*simulator.HostDatastoreSystem)
 	res := dss.CreateLocalDatastore(in.context(), &types.CreateLocalDatastore{Name: in.site.datastoreOf(h.name), Path: in.site.dirOf(h.name)})
 	if f := res.Fault(); f != nil {
@@ -180,7 +190,6 @@ func (in *inventory) handler(addr, user, password string, admits func(user, pass
 	m.Setting = append(m.Setting, &types.OptionValue{Key: "vcsim.server.url", Value: "https://" + addr + vim25.Path})
 	mux := in.svc.ServeMux
 	mux.HandleFunc(in.reg.Path+"/vimServiceVersions.xml", in.svc.ServiceVersions)
-	mux.HandleFunc("/folder/", in.svc.ServeDatastore)
 	mux.HandleFunc("GET /screen", in.serveScreen(admits))
 	mux.HandleFunc("/nfc/", simulator.ServeNFC)
 	return mux

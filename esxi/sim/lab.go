@@ -25,6 +25,7 @@ type Options struct {
 
 	RollbackAfter  time.Duration // how long a host waits for the vCenter's commit; 1 s if zero (about 30 s in reality)
 	ReconnectAfter time.Duration // until the vCenter has reconnected a host that is back; 1 s if zero
+	Boot           time.Duration // what a VCH takes from power-on to its Docker endpoint; 500 ms if zero (about a minute in reality)
 	LostAfter      time.Duration // until the vCenter notices that a host is gone; 1 s if zero (about 60 s in reality)
 	BootAfter      time.Duration // until a host that restarts is back; 3 s if zero (some minutes in reality)
 
@@ -62,6 +63,9 @@ type Lab struct {
 	held    atomic.Int64
 	seed    string // of the passwords of nested hosts
 
+	leases sync.Mutex
+	next   int // which address a VCH is offered next
+
 	mu    sync.Mutex // one of Reset, Arm, Disarm and Close at a time
 	site  atomic.Pointer[site]
 	tally tally
@@ -85,6 +89,9 @@ func Start(ctx context.Context, opt Options) (*Lab, error) {
 	}
 	if opt.BootAfter == 0 {
 		opt.BootAfter = 3 * time.Second
+	}
+	if opt.Boot == 0 {
+		opt.Boot = 500 * time.Millisecond
 	}
 	l := &Lab{opt: opt}
 	var err error
@@ -111,6 +118,10 @@ func Start(ctx context.Context, opt Options) (*Lab, error) {
 	}
 	go l.control.serve()
 	context.AfterFunc(ctx, l.Close)
+	if err := s.furnishVCHs(); err != nil {
+		l.Close()
+		return nil, err
+	}
 	return l, nil
 }
 
@@ -218,7 +229,7 @@ func (l *Lab) regate(s *site) {
 	}
 	state := gateOpen
 	switch {
-	case l.faults.has("vcenter-down"):
+	case l.faults.has("vcenter-down"), s.unmanaged:
 		state = gateCut
 	case !s.vcenterLit():
 		state = lost(l.faults.silent(""))
@@ -270,6 +281,9 @@ func (l *Lab) Reset() error {
 		l.faults.clear()
 		l.install(s)
 		old.close()
+		if err := s.furnishVCHs(); err != nil {
+			return fmt.Errorf("resetting the lab: %w", err)
+		}
 	}
 	l.tally.clear()
 	return nil

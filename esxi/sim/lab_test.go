@@ -31,6 +31,9 @@ func TestEverySceneStandsAndAnswers(t *testing.T) {
 		"lag":         "DVS0[vmnic0=lag1-0] vmk0→DVS-Mgmt connected",
 		"pvlan":       "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt connected",
 		"trunk":       "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt connected",
+		"vch":         "vSwitch0[vmnic0] vch1[] DVS0[] vmk0→Management Network connected",
+		"vic-0.4":     "vSwitch0[vmnic0] vSwitch1[] DVS0[] vmk0→Management Network connected",
+		"standalone":  "vSwitch0[vmnic0] vmk0→Management Network connected",
 		"awkward":     "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt connected",
 	}
 	for _, sc := range Scenes() {
@@ -42,14 +45,21 @@ func TestEverySceneStandsAndAnswers(t *testing.T) {
 			for _, h := range l.State().Hosts {
 				for _, v := range h.VMs {
 					for _, n := range v.NICs {
-						if v.Power == "on" && !n.Lit {
+						if bridge := n.Switch == "vch1" || n.Switch == "vSwitch1"; v.Power == "on" && n.Lit == bridge { // a VCH's bridge has no uplink
 							t.Errorf("%s starts in the dark", v.Name)
 						}
 					}
 				}
 			}
-			connect(t, l, "vcenter")
+			if sc.Name != "standalone" {
+				connect(t, l, "vcenter")
+			}
 			for _, e := range l.Hosts() {
+				if sc.Name == "standalone" {
+					if m := connect(t, l, "esxi").host.Summary.ManagementServerIp; m != "" {
+						t.Errorf("%s is managed by %s", e.Name, m)
+					}
+				}
 				if _, err := dial(t, e); err != nil {
 					t.Errorf("%s: %v", e.Name, err)
 				}

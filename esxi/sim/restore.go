@@ -40,19 +40,33 @@ func (w *world) restoreStandard(h *host) {
 	w.renew(h)
 }
 
-// restoreDistributed gives the distributed switch of vmk0 an uplink again, if it has none and one is free.
-func (w *world) restoreDistributed(h *host) {
+// restoreDistributed gives the port of vmk0 a VLAN of its own, whatever its port group says, and the distributed switch
+// an uplink again, if it has none and one is free. On a real host it is another port, made by the host, which the
+// vCenter gets to know later.
+func (w *world) restoreDistributed(h *host, with map[string]string) {
 	k := h.vmk("vmk0")
 	if k == nil {
 		return
 	}
-	d, p := w.dvs(k.attachment().dvs), h.proxy(k.attachment().dvs)
-	if d == nil || p == nil || len(p.uplinks) > 0 {
+	at := k.attachment()
+	p := h.proxy(at.dvs)
+	if w.dvs(at.dvs) == nil || p == nil {
 		return
 	}
-	if device := h.idle(); device != "" {
+	d := w.editDVS(at.dvs)
+	d.version++
+	if port := d.port(at.port); port != nil {
+		n, _ := strconv.Atoi(with["vlan"]) // an empty field is no VLAN
+		own := types.VMwareDVSPortSetting{}
+		if port.override != nil {
+			own = *port.override
+		}
+		own.Vlan = vlanID(int32(n))
+		port.override = &own
+	}
+	if device := h.idle(); device != "" && len(p.uplinks) == 0 && with["adapters"] != "" {
 		// Refused only if every uplink port is taken, and then there is nothing to do.
-		_ = w.plugUplinks(h, w.editDVS(d.uuid), []types.DistributedVirtualSwitchHostMemberPnicSpec{{PnicDevice: device}})
+		_ = w.plugUplinks(h, d, []types.DistributedVirtualSwitchHostMemberPnicSpec{{PnicDevice: device}})
 	}
 }
 

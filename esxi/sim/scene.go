@@ -20,10 +20,7 @@ var scenes = []scene{
 		s.onDVS(s.addHost(1))
 	}},
 	{"standard", "the same host on vSwitch0; a member of DVS0 without uplinks", func(s *stage) {
-		s.onStandard(s.addHost(1))
-		s.w.switches[0].join("nuc01")
-		h := s.w.hosts[0]
-		h.proxies = append(h.proxies, proxySwitch{dvs: dvsUUID})
+		s.standard()
 	}},
 	{"fresh", "the same host on vSwitch0, not on DVS0, which has no Lab port group", func(s *stage) {
 		d := s.w.switches[0]
@@ -93,6 +90,18 @@ var scenes = []scene{
 		s.onDVS(h)
 		s.addVM(h, vm{name: "router", on: true, guestIP: "192.168.30.1"}, "Trunk", 30)
 	}},
+	{"vch", "standard with a VCH that vic-machine 1.5.8 made", func(s *stage) {
+		s.standard()
+		s.vchs = append(s.vchs, vicVCH("vch1"))
+	}},
+	{"vic-0.4", "standard with the VCH of the first lab, of VIC 0.4, and its container", func(s *stage) {
+		s.standard()
+		s.vchs = append(s.vchs, oldVCH)
+	}},
+	{"standalone", "standard with a host that no vCenter manages", func(s *stage) {
+		s.onStandard(s.addHost(1))
+		s.unmanaged = true
+	}},
 	{"awkward", "nuc with a template, a VM that has a snapshot, and a port with settings of its own", func(s *stage) {
 		h := s.addHost(1)
 		s.onDVS(h)
@@ -113,6 +122,7 @@ const (
 	gatewayIP   = "192.168.20.1"
 	dnsIP       = "192.168.1.53"
 	dvsName     = "DVS0"
+	bridgeGroup = "VCH-Bridge" // for containers' bridge networks: from the vCenter they want a distributed one
 )
 
 // stage is a world being furnished.
@@ -120,6 +130,8 @@ type stage struct {
 	w         *world
 	vms       int // how many VMs a host gets
 	snapshots []string
+	unmanaged bool         // the vCenter is not there for anyone
+	vchs      []vchBuilder // for each host, once the lab runs
 }
 
 func furnish(name string, vms int) (*stage, error) {
@@ -153,6 +165,7 @@ func homelab() *world {
 		d.addGroup(dvGroup{key: fmt.Sprintf("dvportgroup-%d", 21+i), name: g.name, numPorts: 8, autoExpand: true, version: 1,
 			setting: portSetting(vlanID(g.vlan), d.uplinks, nil)})
 	}
+	d.addGroup(dvGroup{key: "dvportgroup-25", name: bridgeGroup, ephemeral: true, version: 1, setting: portSetting(vlanID(50), d.uplinks, nil)})
 	w.switches = append(w.switches, d)
 	return w
 }
@@ -180,6 +193,14 @@ func (s *stage) onDVS(h *host) {
 	h.proxies[0].uplinks = []uplink{{pnic: "vmnic0", port: d.uplinkPorts(h.name)[0].key}}
 	s.addVMK(h, "vmk0", h.address, "DVS-Mgmt", "management")
 	s.addVMs(h)
+}
+
+// standard is a host on vSwitch0 that is a member of DVS0 without uplinks.
+func (s *stage) standard() {
+	s.onStandard(s.addHost(1))
+	s.w.switches[0].join("nuc01")
+	h := s.w.hosts[0]
+	h.proxies = append(h.proxies, proxySwitch{dvs: dvsUUID})
 }
 
 // onStandard puts a host's uplink, vmk0 and VMs on vSwitch0.

@@ -24,7 +24,7 @@ var screenSize = image.Rect(0, 0, 640, 400)
 // held.
 func (s *site) screenshot(v *vm) ([]byte, error) {
 	var img image.Image = image.NewGray(screenSize)
-	if d := s.deskOf(v); d != nil && s.power(d) == powerOn {
+	if d := s.deskOf(v); d != nil && s.powered(d) == powerOn {
 		img = d.con.Picture()
 	}
 	var b bytes.Buffer

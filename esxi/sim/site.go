@@ -33,9 +33,18 @@ type site struct {
 	changed chan struct{} // closed and replaced at each commit
 	desks   []*desk       // the consoles, hosts' first
 
-	rollbacks int
-	editing   map[string]bool // distributed switches that an edit has in hand
-	hideDVS   bool            // hosts show no distributed port groups
+	rollbacks  int
+	editing    map[string]bool // distributed switches that an edit has in hand
+	pools      []*pool
+	builders   []vchBuilder
+	unmanaged  bool                  // the vCenter is not there for anyone
+	rules      map[string]bool       // firewall rule sets that were switched, by host/key
+	unlicensed bool                  // the licence has nothing for VCHs
+	closed     map[string]bool       // hosts whose firewall lets no VCH be reached
+	guests     map[string]*appliance // running VCHs by VM
+	volatile   map[string]bool       // VMs whose guestinfo was changed while they ran
+	ovfEnv     map[string]string     // what VMs have for that key, which the API does not show
+	hideDVS    bool                  // hosts show no distributed port groups
 }
 
 // life is the time between two resets of a site. What began in one life must not act in the next.
@@ -83,7 +92,7 @@ func newSite(l *Lab) (*site, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &site{lab: l, scene: st.w, direct: map[string]*inventory{}}
+	s := &site{lab: l, scene: st.w, builders: st.vchs, unmanaged: st.unmanaged, direct: map[string]*inventory{}}
 	s.begin()
 	if s.dir, err = os.MkdirTemp("", "labsim-"); err != nil {
 		return nil, fmt.Errorf("making room for datastores: %w", err)
@@ -142,6 +151,8 @@ func (s *site) begin() {
 	}
 	s.dark = map[string]*darkness{}
 	s.editing = map[string]bool{}
+	s.guests, s.volatile = map[string]*appliance{}, map[string]bool{}
+	s.ovfEnv, s.rules, s.closed, s.pools = map[string]string{}, map[string]bool{}, map[string]bool{}, nil
 	s.changed = make(chan struct{})
 	s.rollbacks = 0
 	s.life.Store(newLife())
@@ -169,7 +180,9 @@ func (s *site) restore() (bool, error) {
 	s.lab.faults.clear()
 	for _, h := range s.scene.hosts {
 		s.maintain(h.name, false)
+		s.closeFirewall(h.name, false)
 	}
+	s.license(true)
 	s.hideFrom(false)
 	s.setRollback(true)
 	s.begin()

@@ -17,6 +17,10 @@ type State struct {
 	Held           int           `json:"held"` // requests that a hold keeps
 	Requests       Requests      `json:"requests"`
 	RollbackEvents int           `json:"rollbackEvents"`
+	VCHs           []VCHState    `json:"vchs"`
+	Pools          []PoolState   `json:"pools"`   // without those that the hosts came with
+	Folders        []FolderState `json:"folders"` // of VMs, below the datacenter's
+	Files          []FileState   `json:"files"`   // on the datastores, without those of the scene's own VMs
 }
 
 // FaultState is an armed fault and what it has done.
@@ -130,9 +134,10 @@ type SwitchState struct {
 
 // Requests counts API requests since the last reset.
 type Requests struct {
-	Total  int            `json:"total"`
-	ByPath map[string]int `json:"byPath"` // vcenter, esxi
-	Calls  []string       `json:"calls"`  // method names in order of arrival, the first 5000
+	Total  int              `json:"total"`
+	ByPath map[string]int   `json:"byPath"` // vcenter, esxi
+	Bytes  map[string]int64 `json:"bytes"`  // received in uploads to datastores, by path
+	Calls  []string         `json:"calls"`  // method names in order of arrival, the first 5000
 }
 
 // State reads what is true at this moment.
@@ -144,6 +149,7 @@ func (l *Lab) State() State {
 	st := State{
 		Version: 1, Scene: l.opt.Scene, Hosts: []HostState{}, DVS: []SwitchState{}, Faults: l.faults.state(),
 		Held: int(l.held.Load()), Requests: l.tally.state(), RollbackEvents: s.rollbacks,
+		VCHs: s.vchs(), Pools: s.poolList(), Folders: s.folderList(), Files: s.files(),
 	}
 	for _, h := range s.world.hosts {
 		st.Hosts = append(st.Hosts, s.hostState(h, now))
@@ -264,9 +270,12 @@ func (w *world) place(h *host, a attachment) place {
 func (t *tally) state() Requests {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	r := Requests{Total: t.total, ByPath: map[string]int{"vcenter": 0, "esxi": 0}, Calls: append([]string{}, t.calls...)}
+	r := Requests{Total: t.total, ByPath: map[string]int{"vcenter": 0, "esxi": 0}, Bytes: map[string]int64{"vcenter": 0, "esxi": 0}, Calls: append([]string{}, t.calls...)}
 	for k, v := range t.byPath {
 		r.ByPath[k] = v
+	}
+	for k, v := range t.bytes {
+		r.Bytes[k] = v
 	}
 	return r
 }

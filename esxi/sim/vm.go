@@ -31,6 +31,7 @@ func (a *api) ReconfigVMTask(req *types.ReconfigVM_Task) soap.HasFault {
 		return faulted(refuse(&types.ManagedObjectNotFound{Obj: req.This}, "there is no VM %s", req.This.Value))
 	}
 	cards := takeNICs(&req.Spec)
+	var hidden *string
 	life := s.life.Load()
 	task := a.startTask(req.This, "reconfigVm", func() (types.AnyType, error) {
 		if err := life.sleep(s.lab.faults.opDelay()); err != nil {
@@ -48,6 +49,15 @@ func (a *api) ReconfigVMTask(req *types.ReconfigVM_Task) soap.HasFault {
 		if err != nil {
 			return nil, err
 		}
+		if vm, ok := a.reg.Get(req.This).(*simulator.VirtualMachine); ok && req.Spec.ExtraConfig != nil {
+			var keys map[string]bool
+			a.reg.WithLock(a.context(), vm, func() { keys = keysOf(vm) })
+			if s.guests[id] != nil && touchesGuest(req.Spec.ExtraConfig) {
+				s.volatile[id] = true
+			}
+			req.Spec.ExtraConfig, hidden = takeHidden(req.Spec.ExtraConfig, keys)
+			s.touched.Store(true)
+		}
 		if rest := req.Spec; !reflect.DeepEqual(rest, types.VirtualMachineConfigSpec{}) {
 			s.touched.Store(true)
 			vm := a.reg.Get(req.This).(*simulator.VirtualMachine)
@@ -61,6 +71,7 @@ func (a *api) ReconfigVMTask(req *types.ReconfigVM_Task) soap.HasFault {
 				return nil, err
 			}
 		}
+		s.keep(id, hidden)
 		s.commit(w)
 		return nil, nil
 	})
@@ -115,11 +126,20 @@ func (a *api) CreateVMTask(req *types.CreateVM_Task) soap.HasFault {
 	if err := a.admit(req.Config.Name, req.Pool, req.Host, cards); err != nil {
 		return faulted(err)
 	}
+	if err := a.datastoreKnown(req.Config.Files); err != nil {
+		return faulted(err)
+	}
+	if e := a.reg.FindByName(req.Config.Name, folder.ChildEntity); e != nil {
+		return faulted(refuse(&types.DuplicateName{Name: req.Config.Name, Object: e.Reference()}, "there is a %s in the folder already", req.Config.Name))
+	}
+	var hidden *string
+	req.Config.ExtraConfig, hidden = takeHidden(req.Config.ExtraConfig, nil)
 	body := folder.CreateVMTask(a.context(), req)
 	if ref, err := a.task(body); err == nil { // if not, the task tells why
 		if err := a.adopt(ref, cards); err != nil {
 			return faulted(err)
 		}
+		s.keep(a.ids[ref], hidden)
 	}
 	return body
 }
@@ -219,13 +239,22 @@ func (a *api) Oversee(ctx *simulator.Context, req any) soap.HasFault {
 			return faulted(err)
 		}
 	}
+	if a.disabled(this, name) {
+		return faulted(refuse(&types.MethodDisabled{}, "%s of %s is disabled", name, this.Value))
+	}
 	method := reflect.ValueOf(target).MethodByName(strings.Replace(name, "_Task", "Task", 1))
 	args := []reflect.Value{reflect.ValueOf(ctx), reflect.ValueOf(req)}
 	if method.Type().NumIn() == 1 {
 		args = args[1:]
 	}
 	var body soap.HasFault
-	a.reg.WithLock(ctx, target, func() { body = method.Call(args)[0].Interface().(soap.HasFault) })
+	a.reg.WithLock(ctx, target, func() {
+		if vm, ok := target.(*simulator.VirtualMachine); ok && name == "Destroy_Task" {
+			body = a.destroyVM(ctx, vm, req.(*types.Destroy_Task))
+			return
+		}
+		body = method.Call(args)[0].Interface().(soap.HasFault)
+	})
 	if body.Fault() != nil {
 		return body
 	}
@@ -261,10 +290,12 @@ func (a *api) follow(ref types.ManagedObjectReference) error {
 	if !ok {
 		a.forget(id)
 		peer.drop(id)
+		delete(s.ovfEnv, id)
 		w := s.world.clone()
 		w.vms = slices.DeleteFunc(w.vms, func(v *vm) bool { return v.id == id })
 		w.sweep()
 		s.commit(w)
+		s.power(id, false)
 		return nil
 	}
 	w := s.world.clone()
@@ -284,6 +315,9 @@ func (a *api) follow(ref types.ManagedObjectReference) error {
 	}
 	s.commit(w)
 	peer.publishVM(peer.shown, v)
+	if v.on != old.on {
+		s.power(id, v.on)
+	}
 	return nil
 }
 
@@ -304,11 +338,15 @@ func (a *api) adopt(ref types.ManagedObjectReference, cards []types.BaseVirtualD
 	}
 	v := &vm{host: a.host}
 	var file string
+	var in types.ManagedObjectReference
 	a.reg.WithLock(a.context(), obj, func() {
 		if !a.direct() {
 			v.host = a.nameOf(*obj.Runtime.Host)
 		}
 		v.name, v.template, file = obj.Name, obj.Config.Template, obj.Config.Files.VmPathName
+		if obj.ResourcePool != nil {
+			in = *obj.ResourcePool
+		}
 		v.on = obj.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn
 		cards = append(cards, s.world.cardsOf(obj)...)
 	})
@@ -322,8 +360,12 @@ func (a *api) adopt(ref types.ManagedObjectReference, cards []types.BaseVirtualD
 	peer := s.peer(a.inventory, v.host)
 	hs := peer.hosts[v.host]
 	folder := peer.reg.Get(peer.dc.VmFolder).(*simulator.Folder)
+	pool := peer.rootPool(v.host)
+	if _, twin, _, ok := a.poolTwin(in); ok && twin.Value != "" {
+		pool = twin
+	}
 	twin, err := peer.task(folder.RegisterVMTask(peer.context(), &types.RegisterVM_Task{
-		This: folder.Self, Path: file, Name: v.name, Pool: peer.reg.Get(*hs.Parent).(*mo.ComputeResource).ResourcePool, Host: &hs.Self,
+		This: folder.Self, Path: file, Name: v.name, Pool: &pool, Host: &hs.Self,
 	}))
 	if err != nil {
 		return fmt.Errorf("showing VM %s in the other inventory: %w", v.name, err)

@@ -506,7 +506,7 @@ func TestAHostTellsLittleOfDistributedSwitches(t *testing.T) {
 		return res.Returnval.Objects, nil
 	}
 	groups, err := collect("name", "key", "config.type", "config.defaultPortConfig")
-	if err != nil || len(groups) != 5 {
+	if err != nil || len(groups) != 6 {
 		t.Errorf("%d port groups, %v", len(groups), err)
 	}
 	if _, err := collect(); !fault.Is(err, &types.SystemError{}) || !fault.Is(err, &types.NotSupported{}) {
@@ -523,7 +523,7 @@ func TestAHostTellsLittleOfDistributedSwitches(t *testing.T) {
 		t.Errorf("hidden: %d port groups, %v", len(groups), err)
 	}
 	l.Disarm()
-	if groups, err := collect("name"); err != nil || len(groups) != 5 {
+	if groups, err := collect("name"); err != nil || len(groups) != 6 {
 		t.Errorf("shown again: %d port groups, %v", len(groups), err)
 	}
 }

@@ -105,3 +105,16 @@ func (w World) Confirmed(before World) map[string]string {
 	}
 	return changed
 }
+
+// Restoring tells what stands in the form of Restore vDS: adapters, and vlan,
+// empty for none. It is nil on any other screen.
+func (w World) Restoring() map[string]string {
+	if w.At() != placeNames[restoreVDS] {
+		return nil
+	}
+	form := map[string]string{"adapters": "", "vlan": part(w.lines, fieldEnd, 1)}
+	if part(w.lines, fieldEnd, 0) != "" {
+		form["adapters"] = forms[restoreVDS][0].label
+	}
+	return form
+}

@@ -86,6 +86,22 @@ func TestConfirmed(t *testing.T) {
 	}
 }
 
+func TestRestoring(t *testing.T) {
+	for _, tc := range []struct {
+		keys string
+		want map[string]string
+	}{
+		{"", nil},
+		{loginKeys + "DOWN×4 ENTER DOWN×2 ENTER", map[string]string{"adapters": "vmnic0", "vlan": ""}},
+		{loginKeys + `DOWN×4 ENTER DOWN×2 ENTER SPACE DOWN "20"`, map[string]string{"adapters": "", "vlan": "20"}},
+		{loginKeys + `DOWN×4 ENTER DOWN×2 ENTER DOWN "20" ENTER`, nil},
+	} {
+		if got := play(t, world(t, seedHost), tc.keys).Restoring(); !maps.Equal(got, tc.want) || (got == nil) != (tc.want == nil) {
+			t.Errorf("after %q: %v, want %v", tc.keys, got, tc.want)
+		}
+	}
+}
+
 // The menu learns of a management network at the next login, whether the
 // changes were settled in between or not.
 func TestSettleKeepsWhatTheMenuShows(t *testing.T) {

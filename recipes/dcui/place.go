@@ -374,11 +374,11 @@ func acceptable(p place, lines string) bool {
 	return true
 }
 
-func isNumber(s string, most int) bool {
+func isNumber(s string, most int64) bool {
 	if s == "" || isPlaceholder(s) {
 		return true
 	}
-	n, err := strconv.Atoi(s)
+	n, err := strconv.ParseInt(s, 10, 64) // an int has 32 bits on the smaller Raspberry Pis
 	return err == nil && n >= 0 && n <= most && !strings.HasPrefix(s, "+")
 }
 

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/labctl/labctl/hid"
 )
 
 var update = flag.Bool("update", false, "write the golden screens anew")
@@ -140,6 +142,59 @@ func TestScreens(t *testing.T) {
 	for _, name := range Screens() {
 		if !reached[name] {
 			t.Errorf("no stop of the tour shows %s", name)
+		}
+	}
+}
+
+// From each screen of the tour each key that has a meaning there leads here, on
+// this evidence. A transition that moves, or comes to rest on less, shows in
+// the difference of the golden file.
+func TestEvidence(t *testing.T) {
+	keys := []struct {
+		name  string
+		chord hid.Chord
+	}{
+		{"F2", F2}, {"F4", F4}, {"F11", F11}, {"F12", F12}, {"ENTER", Enter}, {"ESC", Esc}, {"TAB", Tab}, {"SPACE", Space},
+		{"UP", Up}, {"DOWN", Down}, {"PGDN", hid.Chord{Key: hid.KeyPgDn}}, {"D", hid.Chord{Key: hid.KeyA + 3}}, {"N", keyN},
+		{"Q", hid.Chord{Key: hid.KeyA + 'q' - 'a'}}, {"Y", hid.Chord{Key: hid.KeyA + 'y' - 'a'}}, {"1", hid.Chord{Key: hid.Key1}},
+		{"SLASH", hid.Chord{Key: 0x38}}, {"ALT+F1", AltF1}, {"ALT+F2", AltF2}, {"ALT+F11", hid.Chord{Mods: hid.Alt, Key: hid.KeyF11}},
+		{"ALT+F12", hid.Chord{Mods: hid.Alt, Key: hid.KeyF12}},
+	}
+	var b strings.Builder
+	count := map[Grade]int{}
+	for i, s := range tour {
+		version := "6.7"
+		w, ok := visit(t, version, i)
+		if !ok {
+			version = "5.0"
+			if w, ok = visit(t, version, i); !ok {
+				continue
+			}
+		}
+		fmt.Fprintf(&b, "=== %s on %s %v\n", w.At(), version, s.facts)
+		for _, k := range keys {
+			next, ev := w.Step(k.chord)
+			everywhere := k.name == "F4" || strings.HasPrefix(k.name, "ALT+")
+			if next == w && (ev == nothingKnown || ev == hostIsDown) || everywhere && i > 0 && w.console == 0 || ev == linuxKeyboard && k.name != "D" {
+				continue
+			}
+			count[ev.Grade]++
+			to := next.At()
+			if label, _, ok := next.Field(); ok || label != "" {
+				to += ", " + strings.Join(strings.Fields(label), " ")
+			} else if item := next.Selected(); item != "" {
+				to += ", " + item
+			}
+			if e := next.Effect(); e != w.Effect() {
+				to += " [" + e.String() + "]"
+			}
+			fmt.Fprintf(&b, "%-8s %s | %s: %s\n", k.name, to, ev.Grade, ev.Source)
+		}
+	}
+	golden(t, "evidence.txt", b.String())
+	for g := Documented; g <= Inferred; g++ {
+		if count[g] < 20 {
+			t.Errorf("%d transitions are %s", count[g], g)
 		}
 	}
 }

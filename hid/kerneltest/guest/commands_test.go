@@ -1,3 +1,5 @@
+//go:build linux
+
 package guest
 
 import (
@@ -73,15 +75,21 @@ func TestKilled(t *testing.T) {
 	up(t)
 	var longest time.Duration
 	var after []float64
+	late := 0
 	for i := range kills {
-		l := start(t, nil, "hid", "press", "DOWN", "F11", "--hold", "5s", "--settle", "800ms")
+		l := start(t, nil, "hid", "press", "DOWN", "UP", "DOWN", "UP", "--hold", "5s", "--settle", "800ms")
 		host := openEvents(t, 20*time.Second)
-		const codeDown = 108
-		if !host.isDown(t, codeDown) { // the press may have been before we looked
-			down := host.next(t, 10*time.Second)
-			if down.code != codeDown || down.value != 1 {
-				t.Fatalf("%d: %s arrived, want the down arrow: %s", i, down, l.stderr.String())
+		// On a machine as slow as this one the host can be late and lose the first
+		// key; the next one is then the one that is held.
+		held := host.held(t, codeDown, codeUp)
+		if held == 0 { // not pressed yet
+			ev := host.next(t, 10*time.Second)
+			if held = ev.code; ev.value != 1 || held != codeDown && held != codeUp {
+				t.Fatalf("%d: %s arrived, want an arrow down: %s", i, ev, l.stderr.String())
 			}
+		}
+		if held == codeUp {
+			late++
 		}
 		killed := monotonic(t)
 		if err := l.cmd.Process.Signal(unix.SIGKILL); err != nil {
@@ -92,9 +100,8 @@ func TestKilled(t *testing.T) {
 			select {
 			case ev := <-host.ch:
 				switch {
-				case ev.value == 2:
-				case ev.code == codeDown && ev.value == 1 && ev.at < killed:
-				case ev.code == codeDown && ev.value == 0:
+				case ev.value == 2, ev.value == 1 && ev.at < killed:
+				case ev.code == held && ev.value == 0:
 					released = ev.at
 				default:
 					t.Fatalf("%d: %s arrived after the kill", i, ev)
@@ -122,6 +129,7 @@ func TestKilled(t *testing.T) {
 		waitGone(t)
 		until(t, 5*time.Second, "the watchdog is gone", func() bool { return len(processes()) == 0 })
 	}
+	t.Logf("%d first keys were lost on a host that was not ready", late)
 	figure("kill -9 to release, median of all, ms", median(after))
 	figure("kill -9 to release, longest of all, ms", longest.Seconds()*1000)
 	labctlOK(t, nil, "hid", "press", "F2", "--settle", "0s")

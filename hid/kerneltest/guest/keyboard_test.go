@@ -1,3 +1,5 @@
+//go:build linux
+
 package guest
 
 import (
@@ -173,15 +175,21 @@ func (e *events) next(t *testing.T, limit time.Duration) event {
 	}
 }
 
-// isDown asks the kernel whether a key is down at this moment (EVIOCGKEY).
-func (e *events) isDown(t *testing.T, code uint16) bool {
+// held returns the one of these keys that is down at this moment by what the
+// kernel says (EVIOCGKEY), 0 if none is.
+func (e *events) held(t *testing.T, codes ...uint16) uint16 {
 	t.Helper()
 	var keys [96]byte // KEY_MAX is 0x2ff
-	request := uintptr(2<<30 | len(keys)<<16 | 'E'<<8 | 0x18)
+	request := uintptr(uint32(2<<30) | uint32(len(keys))<<16 | 'E'<<8 | 0x18)
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, e.file.Fd(), request, uintptr(unsafe.Pointer(&keys[0]))); errno != 0 {
-		return false // gone already
+		return 0 // gone already
 	}
-	return keys[code/8]&(1<<(code%8)) != 0
+	for _, c := range codes {
+		if keys[c/8]&(1<<(c%8)) != 0 {
+			return c
+		}
+	}
+	return 0
 }
 
 // silent fails the test if a key arrives.
@@ -200,9 +208,9 @@ func (e event) String() string {
 
 // Codes of keys (include/uapi/linux/input-event-codes.h).
 const (
-	codeA     = 30
-	codeF2    = 60
-	codeShift = 42
+	codeF2   = 60
+	codeUp   = 103
+	codeDown = 108
 )
 
 func TestOneKey(t *testing.T) {

@@ -1,3 +1,5 @@
+//go:build linux
+
 package guest
 
 import (
@@ -86,8 +88,9 @@ func TestRecipe(t *testing.T) {
 	labctlOK(t, []string{"LABCTL_SECRET_TEXT=" + secret}, "hid", "type", "--secret", "--layout", "us")
 	press("ENTER DOWNx5")
 	untilScreen(t, "Network Restore Options")
-	screenshot(t, "dcui-tty1")
 	press("ENTER DOWN ENTER F11")
+	untilScreen(t, "standard switch restored")
+	screenshot(t, "dcui-tty1")
 	press("CTRL+Q")
 	select {
 	case err := <-ended:
