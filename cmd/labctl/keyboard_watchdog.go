@@ -8,20 +8,23 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/labctl/labctl/hid"
 	"github.com/labctl/labctl/hid/gadget"
 )
 
 // A watchdog is a second labctl that waits for the first one to end. It reads
 // from a pipe whose other end only the first holds, so that the kernel itself
 // tells it of the end, by whatever cause, kill -9 included. Unless the first has
-// said that it cleaned up, it unbinds the keyboard: to the host that is a pulled
-// plug, which releases every key and drops the report that waits.
+// said that it cleaned up, it releases all keys and unbinds the keyboard: to the
+// host that is a pulled plug, which releases every key too and drops the report
+// that waits.
 type watchdog struct {
 	cmd   *exec.Cmd
 	pipe  *os.File      // closing it wakes the watchdog
@@ -162,6 +165,7 @@ func (a *app) hidWatchdog(sys gadget.System) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), watchdogWork)
 	defer cancel()
+	releaseKeys(ctx, sys)
 	for {
 		if err = sys.Unbind(ctx, ""); err == nil || errors.Is(err, gadget.ErrNoConfigFS) {
 			a.say("a run ended without cleaning up: the keyboard is unbound, which releases its keys")
@@ -171,4 +175,21 @@ func (a *app) hidWatchdog(sys gadget.System) error {
 			return hintf(fmt.Errorf("a run ended without cleaning up, and a key may still be down: %w", err), "pull the keyboard's cable")
 		}
 	}
+}
+
+// releaseKeys sends the report that releases everything, to a host that takes it
+// at once. Such a host lets go of the keys some tenths of a second before its hub
+// tells it of a pulled plug.
+func releaseKeys(ctx context.Context, sys gadget.System) {
+	now, err := sys.Inspect("")
+	if err != nil || now.UDC == "" || now.Node == "" {
+		return
+	}
+	const atOnce = 50 * time.Millisecond // a host asks every 10 ms or more often
+	kb, err := hid.Open(filepath.Join(sys.Root, now.Node), hid.Options{Deadline: atOnce})
+	if err != nil {
+		return
+	}
+	kb.Send(ctx, hid.Report{}) // or else the unbinding does it
+	kb.Close()
 }
