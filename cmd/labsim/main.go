@@ -29,7 +29,7 @@ Serves a simulated homelab on loopback until it is interrupted, and prints "read
   --rollback-after D     how long a host waits before it undoes a change that cut it off (default 1s)
   --lost-after D         how long the vCenter takes to notice that a host is gone (default 1s)
   --reconnect-after D    and that it is back (default 1s)
-  --boot D               what a VCH takes from power-on to its Docker endpoint (default 500ms)
+  --boot D               what a VCH takes from power-on to its Docker endpoint (default 1s)
   --list-scenes print the scenes and end
   --list-faults          print the faults and end
 `
@@ -52,7 +52,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	fs.DurationVar(&opt.RollbackAfter, "rollback-after", time.Second, "")
 	fs.DurationVar(&opt.ReconnectAfter, "reconnect-after", time.Second, "")
 	fs.DurationVar(&opt.LostAfter, "lost-after", time.Second, "")
-	fs.DurationVar(&opt.Boot, "boot", 500*time.Millisecond, "")
+	fs.DurationVar(&opt.Boot, "boot", time.Second, "")
 	fs.BoolVar(&listScenes, "list-scenes", false, "")
 	fs.BoolVar(&listFaults, "list-faults", false, "")
 	fs.Func("fault", "", func(s string) error {
