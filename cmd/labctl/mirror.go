@@ -37,6 +37,9 @@ type runView struct {
 	waited   time.Duration
 	most     time.Duration
 	verified []ranVerify
+	repeated string // key of a line that is not out yet
+	repeats  int
+	led      string // where it led
 	ended    string // what came of it
 	failed   bool
 }
@@ -156,6 +159,7 @@ func (v *runView) finish(r *ran, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.live == nil {
+		v.flushLine()
 		return
 	}
 	v.ended, v.failed, v.waiting = r.Outcome, err != nil, ""
@@ -240,12 +244,20 @@ func (v *runView) event(e recipes.Event) runEvent {
 
 // line tells an event to somebody without a terminal: a line for each step, and
 // one for what it led to.
+//
+// A key that repeats is one line, which comes with the next other event.
 func (v *runView) line(e recipes.Event) {
+	if e.Kind == recipes.EventKey && v.repeats > 0 && v.repeated == e.Key {
+		v.repeats++
+		v.led = v.where()
+		return
+	}
+	v.flushLine()
 	switch e.Kind {
 	case recipes.EventStep:
 		v.a.progress("[%d/%d] %s", e.Step+1, len(v.steps), v.steps[e.Step])
 	case recipes.EventKey:
-		v.a.progress("      %s → %s", e.Key, v.where())
+		v.repeated, v.repeats, v.led = e.Key, 1, v.where()
 	case recipes.EventWait:
 		v.a.progress("      %s", v.waitText())
 	case recipes.EventVerify:
@@ -258,6 +270,18 @@ func (v *runView) line(e recipes.Event) {
 		}
 		v.a.progress("verify: %s: %s", e.Text, said)
 	}
+}
+
+func (v *runView) flushLine() {
+	if v.repeats == 0 {
+		return
+	}
+	word := v.repeated
+	if v.repeats > 1 {
+		word += fmt.Sprintf("×%d", v.repeats)
+	}
+	v.repeats = 0
+	v.a.progress("      %s → %s", word, v.led)
 }
 
 // where says on which screen the host is by now.

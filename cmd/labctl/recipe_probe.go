@@ -2,11 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -15,24 +16,43 @@ import (
 )
 
 // prober asks the network for a recipe. What the network cannot tell, such as
-// what a menu shows, it leaves to the model.
+// what a menu shows, the model answers.
 type prober struct {
-	host string // address of the host; empty where none is known
+	host string // address of the host
+	port string // of its API; empty is 443
 }
 
-func (a *app) newProber(j *job) recipes.Prober {
+// newProber returns nil where the model has to answer for the network too: the
+// host is simulated, or seen on a screen.
+func (a *app) newProber(j *job) (recipes.Prober, error) {
+	if j.sim || strings.HasPrefix(j.uri, "vm:") {
+		return nil, nil
+	}
+	address := a.set.URL
+	if j.host != nil {
+		address = j.host.URL
+	}
 	p := &prober{}
-	if j.host != nil && j.host.URL != "" {
-		if u, _, err := esxi.ParseURL(j.host.URL); err == nil {
-			p.host = (&url.URL{Host: u.Host}).Hostname()
+	if address != "" {
+		u, _, err := esxi.ParseURL(address)
+		if err != nil {
+			return nil, usagef("the host's url: %w", err)
+		}
+		p.host, p.port = u.Hostname(), u.Port()
+	}
+	if p.host != "" {
+		return p, nil
+	}
+	if strings.HasPrefix(j.uri, "sim:") {
+		return nil, nil
+	}
+	for _, c := range j.recipe.Verify {
+		if c.Network() && c.Host == "" {
+			return nil, hintf(usagef("recipe %s ends with a look at the network (%s), and the host's address is not known", j.recipe.Name, c),
+				"--host names one of the config, --url gives the address")
 		}
 	}
-	if s := a.set.URL; p.host == "" && s != "" {
-		if u, _, err := esxi.ParseURL(s); err == nil {
-			p.host = u.Hostname()
-		}
-	}
-	return p
+	return p, nil
 }
 
 // probeLimit bounds one look at the network; the caller looks again.
@@ -40,34 +60,46 @@ const probeLimit = 3 * time.Second
 
 // Probe asks once whether a condition of the network holds.
 func (p *prober) Probe(ctx context.Context, c recipes.Condition) (bool, error) {
-	host := c.Host
+	if !c.Network() {
+		return false, fmt.Errorf("the network cannot tell: %s", c)
+	}
+	host, port := c.Host, c.TCP
 	if host == "" {
 		host = p.host
+		if n, err := strconv.Atoi(p.port); err == nil && port == 443 {
+			port = n // where its API is from here
+		}
 	}
-	if host == "" {
-		return false, fmt.Errorf("the host's address is not known: give --host or --url")
-	}
-	up, err := answers(ctx, host, c.TCP)
+	up, err := answers(ctx, host, port, c.TCP == 443)
 	if err != nil {
 		return false, err
 	}
 	return up == (c.Kind == "reachable"), nil
 }
 
-// answers tries a TCP port. Without a port any sign of life counts, and one is
-// that a port refuses: a ping would need more rights than a user has.
-func answers(ctx context.Context, host string, port int) (bool, error) {
+// answers tries a TCP port. The API's has to begin with TLS, as a connection
+// alone says little where a proxy or a kernel takes it. Without a port any sign
+// of life counts, a refusal too: a ping would need more rights than a user has.
+func answers(ctx context.Context, host string, port int, isTLS bool) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
-	any := port == 0
-	if any {
+	anything := port == 0
+	if anything {
 		port = 443
 	}
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
-	if err == nil {
-		conn.Close()
+	if err != nil {
+		return anything && errors.Is(err, syscall.ECONNREFUSED), nil
+	}
+	defer conn.Close()
+	if !isTLS {
 		return true, nil
 	}
-	return any && errors.Is(err, syscall.ECONNREFUSED), nil
+	// Nothing is sent that the certificate would have to vouch for.
+	err = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, ServerName: host}).HandshakeContext(ctx)
+	return err == nil, nil
 }

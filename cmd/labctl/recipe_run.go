@@ -409,6 +409,9 @@ func (a *app) runRecipe(cmd *cobra.Command, arg string, f *running, rehearse boo
 	if j.vars.Secrets, err = a.recipeSecrets(ctx, j, f); err != nil {
 		return err
 	}
+	if j.vars.Prober, err = a.newProber(j); err != nil {
+		return err
+	}
 	if j.program, err = a.compile(j.recipe, j.facts, j.vars); err != nil {
 		return err
 	}
@@ -592,9 +595,6 @@ func (a *app) typeRecipe(ctx context.Context, j *job, f *running) error {
 	}
 	j.vars.Timeout = a.set.Timeout
 	j.vars.Speed = view.speed
-	if !j.sim && !strings.HasPrefix(j.uri, "vm:") && !strings.HasPrefix(j.uri, "sim:") {
-		j.vars.Prober = a.newProber(j)
-	}
 	program, err := a.compile(j.recipe, j.facts, j.vars)
 	if err != nil {
 		return err
