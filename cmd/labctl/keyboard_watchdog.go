@@ -47,7 +47,7 @@ const (
 
 // startWatchdog returns once the watchdog of the gadget is on guard. It keeps
 // the lock as long as it lives.
-func (a *app) startWatchdog(ctx context.Context, root string, lock *keyboardLock) (*watchdog, error) {
+func (a *app) startWatchdog(ctx context.Context, root, device string, lock *keyboardLock) (*watchdog, error) {
 	fail := func(err error) (*watchdog, error) {
 		return nil, fmt.Errorf("starting the keyboard's watchdog: %w", err)
 	}
@@ -69,7 +69,7 @@ func (a *app) startWatchdog(ctx context.Context, root string, lock *keyboardLock
 	}
 	defer out.Close()
 	cmd := &exec.Cmd{
-		Path: self, Args: []string{watchdogName, "hid", "watchdog", "--root", root},
+		Path: self, Args: []string{watchdogName, "hid", "watchdog", "--root", root, "--device", device},
 		Env:   []string{"HOME=/"}, // nothing of ours: secrets may stand in the environment
 		Stdin: in, Stdout: out,
 		ExtraFiles: []*os.File{lock.file},
@@ -139,20 +139,21 @@ func (w *watchdog) stop() {
 
 // hidWatchdogCommand is the other side: labctl starts it, no user does.
 func (a *app) hidWatchdogCommand() *cobra.Command {
-	var root string
+	var root, device string
 	c := &cobra.Command{
 		Use: "watchdog", Short: "Unbind the keyboard when the labctl that started this has ended",
 		Hidden: true,
 		Args:   argsBetween(0, 0, "no argument"),
 		RunE: func(*cobra.Command, []string) error {
-			return a.hidWatchdog(gadget.System{Root: root})
+			return a.hidWatchdog(gadget.System{Root: root}, device)
 		},
 	}
 	c.Flags().StringVar(&root, "root", "", "`DIR` before all paths")
+	c.Flags().StringVar(&device, "device", "", "the keyboard's `FILE`")
 	return c
 }
 
-func (a *app) hidWatchdog(sys gadget.System) error {
+func (a *app) hidWatchdog(sys gadget.System, device string) error {
 	// Only the end of its labctl ends it.
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE, syscall.SIGTSTP)
 	os.WriteFile("/proc/self/comm", []byte(watchdogName), 0) // as far as the system has it
@@ -165,7 +166,7 @@ func (a *app) hidWatchdog(sys gadget.System) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), watchdogWork)
 	defer cancel()
-	releaseKeys(ctx, sys)
+	releaseKeys(ctx, filepath.Join(sys.Root, device))
 	for {
 		if err = sys.Unbind(ctx, ""); err == nil || errors.Is(err, gadget.ErrNoConfigFS) {
 			a.say("a run ended without cleaning up: the keyboard is unbound, which releases its keys")
@@ -180,15 +181,11 @@ func (a *app) hidWatchdog(sys gadget.System) error {
 // releaseKeys sends the report that releases everything, to a host that takes it
 // at once. Such a host lets go of the keys some tenths of a second before its hub
 // tells it of a pulled plug.
-func releaseKeys(ctx context.Context, sys gadget.System) {
-	now, err := sys.Inspect("")
-	if err != nil || now.UDC == "" || now.Node == "" {
-		return
-	}
+func releaseKeys(ctx context.Context, device string) {
 	const atOnce = 50 * time.Millisecond // a host asks every 10 ms or more often
-	kb, err := hid.Open(filepath.Join(sys.Root, now.Node), hid.Options{Deadline: atOnce})
+	kb, err := hid.Open(device, hid.Options{Deadline: atOnce})
 	if err != nil {
-		return
+		return // not bound
 	}
 	kb.Send(ctx, hid.Report{}) // or else the unbinding does it
 	kb.Close()

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -430,6 +431,34 @@ func TestWhatKeepsAVCHFromBooting(t *testing.T) {
 			l.Disarm()
 		})
 	}
+	t.Run("a static address", func(t *testing.T) {
+		static := func(ip net.IP) map[string]string {
+			keys := map[string]string{}
+			for _, role := range []string{"client", "management", "public"} {
+				p := r("init/networks|" + role)
+				keys[p+"/static"], keys[p+"/ip/IP"], keys[p+"/ip/Mask"] = "true", base64.StdEncoding.EncodeToString(ip.To16()), "/wAAAA=="
+			}
+			return keys
+		}
+		mine := net.IPv4(127, 45, byte(os.Getpid()>>8), byte(os.Getpid()))
+		v.reconfigure(types.VirtualMachineConfigSpec{ExtraConfig: options(static(mine))})
+		v.power(true)
+		if st := vchOf(t, l, "t1", "up", "failed"); st.IP != mine.String() || st.Phase != "up" {
+			t.Errorf("on loopback: %+v", st)
+		}
+		v.power(false)
+		v.reconfigure(types.VirtualMachineConfigSpec{ExtraConfig: options(static(net.IPv4(192, 0, 2, 9)))})
+		v.power(true)
+		if st := vchOf(t, l, "t1", "up", "failed"); st.IP != "192.0.2.9" || !strings.Contains(st.Components["docker-personality"], "cannot assign") {
+			t.Errorf("elsewhere: %+v", st)
+		}
+		v.power(false)
+		back := map[string]string{}
+		for k := range static(mine) {
+			back[k] = golden[k]
+		}
+		v.reconfigure(types.VirtualMachineConfigSpec{ExtraConfig: options(back)})
+	})
 	t.Run("boot-power-off", func(t *testing.T) {
 		if err := l.Arm(Fault{Fault: "boot-power-off", Count: 1}); err != nil {
 			t.Fatal(err)
@@ -439,7 +468,23 @@ func TestWhatKeepsAVCHFromBooting(t *testing.T) {
 			t.Errorf("%+v", st)
 		}
 		v.power(true)
-		vchOf(t, l, "t1", "up")
+		st := vchOf(t, l, "t1", "up")
+		if err := l.Arm(Fault{Fault: "link-down", Host: "nuc01", Pnic: "vmnic0"}); err != nil {
+			t.Fatal(err)
+		}
+		c := &http.Client{Timeout: patience, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+		if res, err := c.Get(strings.Replace(st.DockerHost, "tcp", "https", 1) + "/_ping"); err == nil {
+			res.Body.Close()
+			t.Error("the endpoint answers without a link")
+		}
+		l.Disarm()
+		if code, _ := get(t, strings.Replace(st.DockerHost, "tcp", "https", 1)+"/_ping"); code != http.StatusOK {
+			t.Errorf("with the link back it answers %d", code)
+		}
+		if err := v.vm.ShutdownGuest(within(t)); err != nil {
+			t.Fatal(err)
+		}
+		vchOf(t, l, "t1", "off")
 	})
 }
 

@@ -100,6 +100,9 @@ func (a *appliance) personality(program *daemon) error {
 	if said := option(program.args, "port"); said != port {
 		return fmt.Errorf("-port=%s: port %s is the one for this endpoint", said, port)
 	}
+	if !a.ip.IsLoopback() { // nothing of a lab is to be reached by others
+		return fmt.Errorf("listen tcp %s:%s: bind: cannot assign requested address: a VCH of labsim answers on loopback only", a.ip, port)
+	}
 	ln, err := net.Listen("tcp", net.JoinHostPort(a.ip.String(), port))
 	if err != nil {
 		return fmt.Errorf("listen tcp %s:%s: address already in use", a.ip, port)

@@ -66,7 +66,7 @@ func (e *engine) serve(ln net.Listener, conf *tls.Config) *http.Server {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuseDocker(w, http.StatusNotImplemented, "%s %s is not implemented", r.Method, r.URL.Path)
 	})
-	server := &http.Server{Handler: versioned(mux), ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute}
+	server := &http.Server{Handler: e.wired(versioned(mux)), ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute}
 	if conf != nil {
 		ln = tls.NewListener(ln, conf)
 	}
@@ -94,6 +94,17 @@ func (a *appliance) admin(claims []net.Listener) {
 	}
 	<-a.life.Done()
 	_ = server.Close()
+}
+
+// wired cuts connections when the client network's adapter has lost its way to the wire.
+func (e *engine) wired(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, dark, err := e.a.adapter("client"); err != nil || dark != "" {
+			cut(w)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 var versionPath = regexp.MustCompile(`^/v1\.(\d+)(/.*)$`)

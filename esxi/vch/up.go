@@ -1,7 +1,10 @@
 package vch
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"os"
@@ -193,6 +196,9 @@ type shared struct {
 	mu      sync.Mutex
 	images  map[string]*images // by datastore
 	bridges map[string]bool    // made by this run
+
+	keyMaking sync.Mutex
+	key       *rsa.PrivateKey // of the servers that no client verifies
 }
 
 func (s *shared) imagesOn(datastore string) *images {
@@ -202,6 +208,26 @@ func (s *shared) imagesOn(datastore string) *images {
 		s.images[datastore] = &images{}
 	}
 	return s.images[datastore]
+}
+
+// certificates makes what a VCH needs. Where no client checks whom it talks to,
+// the VCHs of a run share the key: each holds the password to all of them
+// anyway, and keys are what takes longest to make.
+func (s *shared) certificates(r CertRequest) (*Certificates, error) {
+	if r.Mode != TLSServer {
+		return NewCertificates(r)
+	}
+	s.keyMaking.Lock()
+	defer s.keyMaking.Unlock()
+	if s.key == nil {
+		key, err := rsa.GenerateKey(rand.Reader, cmp.Or(r.KeyBits, defaultKeyBits))
+		if err != nil {
+			return nil, fmt.Errorf("make a key: %w", err)
+		}
+		s.key = key
+	}
+	r.key = s.key
+	return NewCertificates(r)
 }
 
 // upRun is the making of one VCH.
@@ -214,6 +240,7 @@ type upRun struct {
 	tell   func(Event)
 
 	at      made
+	sk      *SecretKey
 	objects []Object // made, or perhaps made
 	bridge  string   // port group that this run made
 	now     string   // what is being done
@@ -254,7 +281,6 @@ func (r *upRun) make(o Object, call func() (id string, err error)) error {
 
 // run makes the VCH, or takes back what it made.
 func (r *upRun) run(ctx context.Context) (*Instance, error) {
-	r.step("make the certificates")
 	in, err := r.build(ctx)
 	if err == nil {
 		return in, nil
@@ -287,24 +313,37 @@ func (r *upRun) run(ctx context.Context) (*Instance, error) {
 }
 
 func (r *upRun) build(ctx context.Context) (*Instance, error) {
-	certs, err := NewCertificates(r.p.spec.CertRequest(time.Now()))
-	if err != nil {
+	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	// Keys take a Raspberry Pi a second or more, and are needed late.
+	type made struct {
+		certs *Certificates
+		err   error
+	}
+	ready := make(chan made, 1)
+	go func() {
+		certs, err := r.shared.certificates(r.p.spec.CertRequest(time.Now()))
+		ready <- made{certs, err}
+	}()
+	r.sk = NewSecretKey()
+	for _, do := range []func(context.Context) error{r.makePool, r.makeBridge, r.makeFolder, r.makeMachine, r.makeImages, r.makeStores} {
+		if err := do(ctx); err != nil {
+			return nil, err
+		}
+	}
+	r.step("make the certificates")
+	done := <-ready
+	if done.err != nil {
+		return nil, done.err
+	}
+	certs := done.certs
 	r.stored = true
 	if err := certs.Store(r.job.CertDir); err != nil {
 		return nil, err
 	}
-	if err := ctx.Err(); err != nil {
+	if err := r.configure(ctx, certs); err != nil {
 		return nil, err
-	}
-	sk := NewSecretKey()
-	for _, do := range []func(context.Context, *Certificates, *SecretKey) error{
-		r.makePool, r.makeBridge, r.makeFolder, r.makeMachine, r.makeImages, r.makeStores, r.configure,
-	} {
-		if err := do(ctx, certs, sk); err != nil {
-			return nil, err
-		}
 	}
 	in, err := r.boot(ctx, certs)
 	if err != nil {
@@ -347,7 +386,7 @@ func (r *upRun) writeEnv(in *Instance) error {
 	return os.WriteFile(EnvFile(r.job.CertDir), []byte(strings.Join(in.Env(), "\n")+"\n"), 0o644)
 }
 
-func (r *upRun) makePool(ctx context.Context, _ *Certificates, _ *SecretKey) error {
+func (r *upRun) makePool(ctx context.Context) error {
 	p := r.p
 	switch {
 	case p.pool != nil:
@@ -388,7 +427,7 @@ func (r *upRun) adopt(o Object) {
 // bridgeVLAN is the one that vic-machine gives a bridge it makes.
 const bridgeVLAN = 1
 
-func (r *upRun) makeBridge(ctx context.Context, _ *Certificates, _ *SecretKey) error {
+func (r *upRun) makeBridge(ctx context.Context) error {
 	p, name := r.p, r.p.spec.network(Bridge).Network
 	if !p.MakesPortGroup {
 		return nil
@@ -425,7 +464,7 @@ func (r *upRun) makeBridge(ctx context.Context, _ *Certificates, _ *SecretKey) e
 	return err
 }
 
-func (r *upRun) makeFolder(ctx context.Context, _ *Certificates, _ *SecretKey) error {
+func (r *upRun) makeFolder(ctx context.Context) error {
 	p := r.p
 	o := Object{Kind: "folder", Name: p.Name, Parent: p.parent.Value}
 	if !p.MakesFolder {
@@ -446,7 +485,7 @@ func (r *upRun) makeFolder(ctx context.Context, _ *Certificates, _ *SecretKey) e
 	})
 }
 
-func (r *upRun) makeMachine(ctx context.Context, certs *Certificates, sk *SecretKey) error {
+func (r *upRun) makeMachine(ctx context.Context) error {
 	r.step("create the appliance")
 	r.at.networks = map[string]Ref{}
 	for name, n := range r.p.found {
@@ -454,7 +493,8 @@ func (r *upRun) makeMachine(ctx context.Context, certs *Certificates, sk *Secret
 			r.at.networks[name] = n.Ref
 		}
 	}
-	keys, err := r.keys(certs, sk)
+	// What is written now is what a removal goes by if nothing more comes.
+	keys, err := r.keys(&Certificates{Mode: TLSNone})
 	if err != nil {
 		return err
 	}
@@ -478,8 +518,8 @@ func (r *upRun) makeMachine(ctx context.Context, certs *Certificates, sk *Secret
 }
 
 // keys returns all ExtraConfig of the machine as far as it is known.
-func (r *upRun) keys(certs *Certificates, sk *SecretKey) (Keys, error) {
-	keys, err := EncodeKeys(r.p.config(r.at, certs), sk)
+func (r *upRun) keys(certs *Certificates) (Keys, error) {
+	keys, err := EncodeKeys(r.p.config(r.at, certs), r.sk)
 	if err != nil {
 		return nil, err
 	}
@@ -494,7 +534,7 @@ func (r *upRun) keys(certs *Certificates, sk *SecretKey) (Keys, error) {
 			keys[k] = v
 		}
 	}
-	keys[ovfEnv] = sk.text()
+	keys[ovfEnv] = r.sk.text()
 	keys["answer.msg.serial.file.open"] = "Append" // else a restart asks, and waits
 	return keys, nil
 }
@@ -539,14 +579,14 @@ func (r *upRun) readMachine(ctx context.Context) error {
 	return r.job.Journal.record(dir)
 }
 
-func (r *upRun) makeImages(ctx context.Context, _ *Certificates, _ *SecretKey) error {
+func (r *upRun) makeImages(ctx context.Context) error {
 	r.step("bring the images to %s", onStore(r.p.Datastore, r.at.folder))
 	return r.shared.imagesOn(r.p.Datastore).place(ctx, r)
 }
 
 // makeStores makes the folders for volumes and images. One that is there
 // already is somebody's, and stays when this run fails.
-func (r *upRun) makeStores(ctx context.Context, _ *Certificates, _ *SecretKey) error {
+func (r *upRun) makeStores(ctx context.Context) error {
 	var dirs []Object
 	for _, v := range r.p.spec.Volumes {
 		if v.NFS == nil {
@@ -573,9 +613,9 @@ func (r *upRun) makeStores(ctx context.Context, _ *Certificates, _ *SecretKey) e
 	return nil
 }
 
-func (r *upRun) configure(ctx context.Context, certs *Certificates, sk *SecretKey) error {
+func (r *upRun) configure(ctx context.Context, certs *Certificates) error {
 	r.step("configure the appliance")
-	keys, err := r.keys(certs, sk)
+	keys, err := r.keys(certs)
 	if err != nil {
 		return err
 	}
