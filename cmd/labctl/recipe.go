@@ -385,7 +385,9 @@ func (a *app) recipeShowCommand() *cobra.Command {
 				return err
 			}
 			return a.result(newShown(r, verdict), func(p *page) {
-				p.printf("%s\n", strings.TrimRight(string(r.Source), "\n"))
+				for line := range strings.SplitSeq(strings.TrimRight(string(r.Source), "\r\n"), "\n") {
+					p.printf("%s\n", strings.TrimSuffix(line, "\r"))
+				}
 				p.printf("\n%s  %s\n", p.paint(bold, "keys"), strings.Join(verdict.Keys, " "))
 				if len(facts) == 0 {
 					p.printf("      for a host of which nothing is known; --fact and --host say more\n")

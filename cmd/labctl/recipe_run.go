@@ -415,6 +415,7 @@ func (a *app) runRecipe(cmd *cobra.Command, arg string, f *running, rehearse boo
 	if j.program, err = a.compile(j.recipe, j.facts, j.vars); err != nil {
 		return err
 	}
+	a.warnOfLife(ctx, j)
 	if err := a.confirmRun(ctx, j); err != nil {
 		return err
 	}
@@ -509,16 +510,40 @@ func secretInstead(name string) string {
 	return secretVariable(name) + " or --secret-file " + name + "=FILE"
 }
 
+// warnOfLife says so where a recipe that destroys is about to be typed into a
+// host whose API answers: it is meant for one that is gone.
+func (a *app) warnOfLife(ctx context.Context, j *job) {
+	if j.vars.Prober == nil || !worstEnd(j.verdict).Destructive() {
+		return
+	}
+	for _, c := range j.recipe.Verify {
+		if c.Kind != "reachable" || c.Host != "" {
+			continue
+		}
+		if up, err := j.vars.Prober.Probe(ctx, c); err == nil && up {
+			a.warn("%s already: %s is for a host that is cut off, and ends with: %s", c, j.recipe.Name, worstEnd(j.verdict))
+			a.hint("labctl net plan %s shows what its API can do instead", j.name())
+		}
+		return
+	}
+}
+
+// worstEnd is the worst effect in any world of a verdict.
+func worstEnd(v *recipes.Verdict) dcui.Effect {
+	worst := dcui.Nothing
+	for _, e := range v.Worlds {
+		worst = max(worst, e.World.Effect())
+	}
+	return worst
+}
+
 // confirmRun asks before keys go to a host that is not simulated. What destroys
 // is confirmed with the host's name.
 func (a *app) confirmRun(ctx context.Context, j *job) error {
 	if j.sim || a.yes {
 		return nil
 	}
-	worst := dcui.Nothing
-	for _, e := range j.verdict.Worlds {
-		worst = max(worst, e.World.Effect())
-	}
+	worst := worstEnd(j.verdict)
 	if !worst.Destructive() && j.recipe.Risk != recipes.Destructive {
 		ok, err := a.confirm(ctx, fmt.Sprintf("type %s into %s (%s)?", j.recipe.Name, j.name(), worst))
 		if err == nil && !ok {
@@ -613,6 +638,9 @@ func (a *app) typeRecipe(ctx context.Context, j *job, f *running) error {
 		}
 		if e.Belief.Len() > 0 {
 			res.follow(e.Belief)
+		}
+		if e.Kind == recipes.EventWait && slices.ContainsFunc(j.recipe.Verify, func(c recipes.Condition) bool { return c.String() == e.Text }) {
+			a.leaving("no key, all of them were delivered; %s was not seen yet", e.Text)
 		}
 		view.show(e)
 	})
