@@ -216,7 +216,7 @@ func startDog(t *testing.T, a *app, r fakeRoot) (*watchdog, *keyboardLock) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := a.startWatchdog(t.Context(), r.root, lock)
+	w, err := a.startWatchdog(t.Context(), r.root, "/dev/hidg0", lock)
 	if err != nil {
 		t.Fatal(err)
 	}

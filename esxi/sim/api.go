@@ -3,6 +3,7 @@ package sim
 import (
 	"reflect"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/vmware/govmomi/simulator"
@@ -18,6 +19,10 @@ import (
 type api struct {
 	mo.ExtensibleManagedObject // vcsim wants one in everything it registers
 	*inventory
+
+	changes *changes
+	watchMu sync.Mutex
+	watches map[watchKey]*watch
 }
 
 func (a *api) Lock()   {}
@@ -69,7 +74,8 @@ var harmless = []string{
 
 // route installs the api in front of vcsim's own methods.
 func (in *inventory) route() {
-	a := &api{inventory: in}
+	a := &api{inventory: in, changes: newChanges(), watches: map[watchKey]*watch{}}
+	in.reg.AddHandler(a.changes)
 	a.Self = types.ManagedObjectReference{Type: "LabsimAPI", Value: "labsim"}
 	in.reg.Put(a)
 	in.api = a
@@ -84,7 +90,7 @@ func (in *inventory) route() {
 			in.site.touched.Store(true)
 		}
 		switch {
-		case own:
+		case own, a.waitsHere(ctx, m):
 			m.This = a.Self
 		case slices.Contains(overseen[m.This.Type], m.Name):
 			m.This, m.Name = a.Self, "Oversee"

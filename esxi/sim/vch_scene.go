@@ -321,8 +321,8 @@ func oldVCH(s *site, host string) error {
 	err = a.reconfigure(box, types.VirtualMachineConfigSpec{ExtraConfig: options(map[string]string{
 		p + "common/id": oldContainer, p + "common/name": "jolly_panini", p + "repo": "hello-world", p + "sessions": oldContainer,
 		p + sess + "/common/id": oldContainer, p + sess + "/common/name": "jolly_panini",
-		p + sess + "/cmd/Path": "/hello", p + sess + "/cmd/Args": "0", p + sess + "/cmd/Args~": "/hello",
-		p + "version/Version": "0.4.0", p + "version/BuildNumber": "2500", "guestinfo..sessions|" + oldContainer + ".started": "true",
+		p + sess + "/cmd/Path": "/hello",
+		p + "version/Version":  "0.4.0", p + "version/BuildNumber": "2500", "guestinfo..sessions|" + oldContainer + ".started": "true",
 	})})
 	if err != nil {
 		return err
