@@ -26,7 +26,8 @@ NAME is a recipe of the library (labctl recipe list), FILE one of your own: a
 path with a slash in it, or one that ends in .yaml.`,
 		"  labctl recipe check seed-restore-standard-switch\n  labctl recipe rehearse restore-standard-switch",
 		a.recipeListCommand(), a.recipeShowCommand(), a.recipeCheckCommand(),
-		a.recipeRunCommand(), a.recipeRehearseCommand(), a.recipeRecordCommand())
+		a.recipeRunCommand(), a.recipeRehearseCommand(), a.recipeRecordCommand(),
+		a.recipeExportCommand(), a.recipeImportCommand())
 }
 
 // isRecipeFile tells a path from a name of the library.
