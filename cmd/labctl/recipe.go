@@ -170,6 +170,9 @@ func headOf(r *recipes.Recipe) recipeHead {
 func (a *app) recipeListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "The recipes that come with labctl",
+		Long: `List shows the library: what each recipe does, what it may cost, and the versions
+of ESXi that it is for. The risk is what the recipe says of itself; labctl recipe
+check goes by what its keys do.`,
 		Example: "  labctl recipe list",
 		Args:    argsBetween(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {
@@ -369,7 +372,10 @@ func (a *app) recipeShowCommand() *cobra.Command {
 	var f compiling
 	var source bool
 	c := &cobra.Command{
-		Use: "show NAME|FILE", Short: "A recipe's file, its keys, and the worlds they lead through",
+		Use: "show NAME|FILE", Short: "A recipe's file, its keys, and where they lead",
+		Long: `Show prints a recipe as it is written, the keys that it comes to for what is known
+of the host, and where they end in every world that this leaves over. It types
+nothing, asks for nothing, and passes no judgement: that is labctl recipe check.`,
 		Example: "  labctl recipe show restore-standard-switch --fact management=distributed\n  labctl recipe show enable-ssh --source > mine.yaml",
 		Args:    argsBetween(1, 1, "the name of a recipe, or a file"),
 		RunE: func(cmd *cobra.Command, args []string) error {

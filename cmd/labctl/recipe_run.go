@@ -215,18 +215,9 @@ func (a *app) prepare(cmd *cobra.Command, arg string, f *running, rehearse bool)
 // it takes, so that the rehearsal shows what the others leave open. The facts
 // that were given stay; where they make it wrong, the verdict stands.
 func (a *app) settle(ctx context.Context, j *job) error {
-	// What a recipe needs of a host is looked for on the usual version, with
-	// the console where it usually stands.
-	pinned := mergeFacts(map[string]string{"esxi": "7.0", "screen": "welcome"}, j.facts)
-	v := j.verdict
-	if p, err := a.compile(j.recipe, pinned, j.vars); err == nil {
-		if v, err = p.Check(ctx); err != nil {
-			return a.recipeFault(err)
-		}
-	}
-	usual, err := simulated(j.recipe, pinned, v)
+	usual, err := a.usualHost(ctx, j)
 	if err != nil {
-		return usagef("%w", err)
+		return err
 	}
 	facts := maps.Clone(j.facts)
 	for name := range j.recipe.Requires {
@@ -260,6 +251,38 @@ func (a *app) settle(ctx context.Context, j *job) error {
 			return nil
 		}
 	}
+}
+
+// usualHost gives every fact of a host that a recipe has something to do on: of
+// the usual version, or else of the newest, with the console where it usually
+// stands.
+func (a *app) usualHost(ctx context.Context, j *job) (map[string]string, error) {
+	versions := dcui.FactValues("esxi")
+	slices.Reverse(versions)
+	usual := slices.Index(versions, "7.0")
+	versions = slices.Concat(versions[usual:usual+1], versions[:usual], versions[usual+1:])
+	best := j.verdict
+	pinned := j.facts
+	for _, version := range versions {
+		facts := mergeFacts(map[string]string{"esxi": version, "screen": "welcome"}, j.facts)
+		p, err := a.compile(j.recipe, facts, j.vars)
+		if err != nil {
+			return nil, err
+		}
+		v, err := p.Check(ctx)
+		if err != nil {
+			return nil, a.recipeFault(err)
+		}
+		if slices.ContainsFunc(v.Worlds, func(e recipes.Ending) bool { return e.OK }) {
+			best, pinned = v, facts
+			break
+		}
+	}
+	facts, err := simulated(j.recipe, pinned, best)
+	if err != nil {
+		return nil, usagef("%w", err)
+	}
+	return facts, nil
 }
 
 // simulated gives every fact of the host that a recipe is rehearsed on: as
