@@ -142,7 +142,7 @@ func (e *engine) recover() {
 			}
 		})
 		keys := guestConfig(s.settings(v.id))
-		known := slices.IndexFunc(catalogue, func(i image) bool { return i.repo == keys.text("repo") })
+		known := slices.IndexFunc(catalogue, func(i dockerImage) bool { return i.repo == keys.text("repo") })
 		id := keys.text("common/id")
 		if at != pool || known < 0 || id == "" || v.id == a.id {
 			continue
@@ -166,7 +166,7 @@ func (e *engine) recover() {
 			}()
 		}
 		e.containers = append(e.containers, c)
-		if !slices.ContainsFunc(e.images, func(i *image) bool { return i.repo == img.repo }) {
+		if !slices.ContainsFunc(e.images, func(i *dockerImage) bool { return i.repo == img.repo }) {
 			e.images = append(e.images, &img)
 		}
 	}
