@@ -2,6 +2,7 @@ package esxi
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -99,6 +100,7 @@ type Client struct {
 	Vim      *vim25.Client
 	endpoint *Endpoint
 	requests *atomic.Int64
+	shown    *atomic.Pointer[x509.Certificate]
 	warm     chan net.Conn // opened ahead by Warm
 }
 
@@ -162,13 +164,15 @@ func newClient(e *Endpoint, requests *atomic.Int64) *Client {
 		}
 	}
 	t.MaxIdleConnsPerHost = maxConns
-	sc.Client.Transport = counter{t, requests}
+	shown := new(atomic.Pointer[x509.Certificate])
+	sc.Client.Transport = counter{t, requests, shown}
 	sc.UserAgent = "labctl"
 	sc.Namespace, sc.Version = "urn:"+vim25.Namespace, vim25.Version
 	return &Client{
 		Vim:      &vim25.Client{Client: sc, RoundTripper: &caller{sc, e}},
 		endpoint: e,
 		requests: requests,
+		shown:    shown,
 		warm:     warm,
 	}
 }
@@ -238,15 +242,24 @@ func (c *Client) Requests() int { return int(c.requests.Load()) }
 // IsVCenter reports whether the other side is a vCenter, not a host.
 func (c *Client) IsVCenter() bool { return c.Vim.IsVC() }
 
+// Certificate returns the certificate that the server proved itself with, nil
+// before its first answer.
+func (c *Client) Certificate() *x509.Certificate { return c.shown.Load() }
+
 // counter counts requests where they leave: below it there is only the wire.
 type counter struct {
 	http.RoundTripper
-	n *atomic.Int64
+	n     *atomic.Int64
+	shown *atomic.Pointer[x509.Certificate]
 }
 
 func (c counter) RoundTrip(r *http.Request) (*http.Response, error) {
 	c.n.Add(1)
-	return c.RoundTripper.RoundTrip(r)
+	res, err := c.RoundTripper.RoundTrip(r)
+	if err == nil && res.TLS != nil && len(res.TLS.PeerCertificates) > 0 {
+		c.shown.Store(res.TLS.PeerCertificates[0])
+	}
+	return res, err
 }
 
 // CallError is an API call that failed. Refused says that the server answered

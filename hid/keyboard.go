@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -88,6 +89,9 @@ type Options struct {
 	// gadget: to the host the keyboard is then unplugged, which releases its keys
 	// too. Without it a pending report stays where it is.
 	Flush func(context.Context) error
+	// Guard is asked before each report but a release; its error refuses the
+	// report. Whoever releases the keys when this program dies may have died first.
+	Guard func() error
 }
 
 // device is a keyboard gadget's character device, or something like it, opened
@@ -127,6 +131,8 @@ type Keyboard struct {
 	closed bool
 	lights LEDs
 	known  bool // lights came from the host
+
+	delivered atomic.Int64
 }
 
 // Open opens the character device of a keyboard gadget, such as /dev/hidg0. The
@@ -183,6 +189,11 @@ func (k *Keyboard) send(ctx context.Context, r Report) error {
 	if err := ctx.Err(); err != nil {
 		return refused(err)
 	}
+	if k.opts.Guard != nil && r != (Report{}) {
+		if err := k.opts.Guard(); err != nil {
+			return refused(err)
+		}
+	}
 	err := k.dev.write(r)
 	if errors.Is(err, errAgain) {
 		err = k.writeLater(ctx, r)
@@ -208,8 +219,13 @@ func (k *Keyboard) send(ctx context.Context, r Report) error {
 	if r == (Report{}) {
 		k.down = false
 	}
+	k.delivered.Add(1)
 	return nil
 }
+
+// Delivered returns how many reports the host has taken since the keyboard was
+// opened, probes and releases included. It does not wait for a Type under way.
+func (k *Keyboard) Delivered() int { return int(k.delivered.Load()) }
 
 // writeLater tries until the deadline. A suspended bus refuses reports while it
 // says that there is room, so each try is a write, and a pause of its own keeps
@@ -296,7 +312,7 @@ func (k *Keyboard) Type(ctx context.Context, chords []Chord, p Pace) (n int, err
 		n++
 		pause := p.Lead
 		switch {
-		case len(r.Keys()) > 0:
+		case len(r.Keys()) > 0, alone(reports, i):
 			pause = p.Hold
 		case r == (Report{}):
 			pause = p.Gap
@@ -306,6 +322,12 @@ func (k *Keyboard) Type(ctx context.Context, chords []Chord, p Pace) (n int, err
 		}
 	}
 	return n, nil
+}
+
+// alone says that a report holds modifiers that are a chord by themselves: no
+// key comes between them and their release.
+func alone(reports []Report, i int) bool {
+	return reports[i] != Report{} && (i == 0 || reports[i-1] == Report{}) && i+1 < len(reports) && reports[i+1] == Report{}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

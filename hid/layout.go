@@ -9,9 +9,10 @@ import (
 // Layout says which chords give which characters on a host's console.
 //
 // The tables are those of XKB, while ESXi loads Linux console keymaps of the
-// same names. Letters, digits and the plain and shifted signs agree; what stands
-// behind AltGr and what a dead key does can differ, so a password that needs
-// either is best tried on a host that can be seen. Greek, Russian and Ukrainian
+// same names. Both were typed on a Linux console beside each other, with the
+// keymaps of Debian's console-data: where XKB has several keys for a character,
+// the one that the console has too is taken, and [Layout.Unsure] tells the
+// characters for which there is none. Greek, Russian and Ukrainian
 // have no Latin letters here: the console's maps have a key that switches
 // alphabets, and which letters are on cannot be seen from this side.
 type Layout struct {
@@ -111,7 +112,68 @@ func newLayout(row layoutRow) *Layout {
 			}
 		}
 	}
+	for r, c := range agreed[row.short] {
+		if c == (Chord{}) {
+			delete(l.chords, r)
+		} else {
+			l.chords[r] = c
+		}
+	}
 	return l
+}
+
+// agreed holds, for characters that XKB has in several places, the one where the
+// console has them too; the zero Chord stands for a dead key and the blank. The
+// test of layouts on a real console says what belongs here.
+var agreed = map[string]map[rune]Chord{
+	"be":    {'[': {Mods: AltGr, Key: 0x2f}, '\\': {Mods: AltGr, Key: 0x64}, '^': {}, '{': {Mods: AltGr, Key: 0x26}},
+	"br":    {'^': {}, '`': {}, '~': {}},
+	"hr":    {'`': {Mods: AltGr, Key: 0x24}, '~': {Mods: AltGr, Key: 0x1e}},
+	"ee":    {'`': {}, '|': {Mods: AltGr, Key: 0x64}},
+	"fi":    {'|': {Mods: AltGr, Key: 0x64}},
+	"fr":    {'~': {Mods: AltGr, Key: 0x1f}},
+	"is":    {'^': {}, '|': {Mods: AltGr, Key: 0x64}},
+	"it":    {'@': {Mods: AltGr, Key: 0x33}, '[': {Mods: AltGr, Key: 0x2f}, ']': {Mods: AltGr, Key: 0x30}},
+	"latam": {'@': {Mods: AltGr, Key: 0x14}, '~': {Mods: AltGr, Key: 0x30}},
+	"ch-fr": {']': {Mods: AltGr, Key: 0x30}, '|': {Mods: AltGr, Key: 0x24}, '}': {Mods: AltGr, Key: 0x31}},
+	"ch-de": {']': {Mods: AltGr, Key: 0x30}, '}': {Mods: AltGr, Key: 0x31}},
+	"tr":    {'|': {Mods: AltGr, Key: 0x64}},
+}
+
+// unsure holds the printable ASCII characters that the console keymap of a
+// layout's name types in no way that XKB knows too. Those for Czech, Russian and
+// Ukrainian start in another alphabet, or another order of the digits' row, so
+// that hardly a sign is where XKB has it.
+var unsure = map[string]string{
+	"be":    "`",
+	"de":    "~",
+	"fr":    "`",
+	"gr":    ":;",
+	"is":    "`~",
+	"it":    "{}~",
+	"latam": "^`",
+	"no":    "$^`~",
+	"se":    "^~",
+	"si":    "^`~",
+	"cz":    "!\"#$%&'()*+-/0123456789:;<=>?@YZ[\\]^_yz{|}~",
+	"ru":    "\",./:;?|",
+	"ua":    "\"$%,./:<>?[]{|}~",
+}
+
+// Unsure returns the places, counted in characters from 0, of those characters of
+// a text that may arrive as others: where XKB has them, the Linux console's keymap
+// of the same name has something else. Of characters beyond ASCII nothing is
+// known.
+func (l *Layout) Unsure(text string) []int {
+	var at []int
+	n := 0
+	for _, r := range text {
+		if strings.ContainsRune(unsure[l.short], r) {
+			at = append(at, n)
+		}
+		n++
+	}
+	return at
 }
 
 // Layouts returns the layouts that ESXi offers, in the order of its names.

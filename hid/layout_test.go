@@ -134,10 +134,10 @@ func join(chords []Chord) string {
 func TestCoverageOfASCII(t *testing.T) {
 	const direct, dead, none = "one tap each", "some with a dead key", "not all"
 	want := map[string]string{}
-	for _, s := range strings.Fields("br hr cz us fr is it jp pl si tr us-dvorak gb") {
+	for _, s := range strings.Fields("hr cz us fr it jp pl si tr us-dvorak gb") {
 		want[s] = direct
 	}
-	for _, s := range strings.Fields("be dk ee fi de latam no pt es se ch-fr ch-de") {
+	for _, s := range strings.Fields("be br dk ee fi is de latam no pt es se ch-fr ch-de") {
 		want[s] = dead
 	}
 	for _, s := range strings.Fields("gr ru ua") {
@@ -159,6 +159,32 @@ func TestCoverageOfASCII(t *testing.T) {
 		}
 		if got != want[l.Short()] {
 			t.Errorf("%s types ASCII: %s, want: %s", l.Name(), got, want[l.Short()])
+		}
+	}
+}
+
+// What XKB and the Linux console type on the same key is taken before what only
+// XKB knows, and where that is nothing, Unsure says so.
+func TestConsoleKeysFirst(t *testing.T) {
+	for _, test := range []struct {
+		layout, text, keys string
+		unsure             []int
+	}{
+		{"us", "a~{", "A SHIFT+GRAVE SHIFT+LBRACKET", nil},
+		{"be", "[^", "ALTGR+LBRACKET LBRACKET SPACE", nil},
+		{"ch-de", "a]", "A ALTGR+RBRACKET", nil},
+		{"it", "@ü", "", []int{}},
+		{"de", "ä~~", "QUOTE ALTGR+RBRACKET ALTGR+RBRACKET", []int{1, 2}},
+	} {
+		l, err := FindLayout(test.layout)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if chords, err := l.Chords(test.text); test.keys != "" && (err != nil || join(chords) != test.keys) {
+			t.Errorf("%s, %q: typed as %s, %v; want %s", test.layout, test.text, join(chords), err, test.keys)
+		}
+		if got := l.Unsure(test.text); len(got) != len(test.unsure) || len(got) > 0 && !slices.Equal(got, test.unsure) {
+			t.Errorf("%s, %q: unsure of %v, want %v", test.layout, test.text, got, test.unsure)
 		}
 	}
 }

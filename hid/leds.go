@@ -31,6 +31,22 @@ func (k *Keyboard) LEDs() (lights LEDs, known bool) {
 	return k.lights, k.known
 }
 
+// AwaitLights returns whether the host has set the lights, once it has or when
+// the time is up. Hosts that do set them begin when their driver has found the
+// keyboard: before that, a report may be fetched and still not become a key.
+func (k *Keyboard) AwaitLights(ctx context.Context, limit time.Duration) (bool, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	err := k.awaitLEDs(ctx, limit, func() bool { return true })
+	if errors.Is(err, ErrNoEcho) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("waiting for the host's lights: %w", err)
+	}
+	return true, nil
+}
+
 // drain reads every output report that has come. The gadget may hold several, or
 // with no_out_endpoint only the last.
 func (k *Keyboard) drain() {

@@ -65,12 +65,32 @@ type SwitchConf struct {
 	PortGroup string `json:"portgroup,omitempty" jsonschema:"name of the management port group on it"`
 }
 
-// VCHConf holds defaults of the vch commands.
+// VCHConf holds defaults of the vch commands. Each key is the flag of that name
+// with underscores; what is left out has vic-machine's default.
 type VCHConf struct {
-	Bundle        string `json:"bundle,omitempty" jsonschema:"folder with vic-machine's files, relative to this file"`
-	Datastore     string `json:"datastore,omitempty" jsonschema:"where the appliance lives"`
-	PublicNetwork string `json:"public_network,omitempty" jsonschema:"port group of the appliance's public side"`
-	Target        string `json:"target,omitempty" jsonschema:"address at which the appliance reaches vSphere"`
+	Bundle             string   `json:"bundle,omitempty" jsonschema:"folder with vic-machine's files, relative to this file"`
+	Datastore          string   `json:"datastore,omitempty" jsonschema:"where the appliance lives"`
+	ImageStore         string   `json:"image_store,omitempty" jsonschema:"DATASTORE/PATH for images, where it is not the appliance's folder"`
+	VolumeStores       []string `json:"volume_stores,omitempty" jsonschema:"DATASTORE/PATH:LABEL or nfs://HOST/PATH:LABEL"`
+	ComputeResource    string   `json:"compute_resource,omitempty" jsonschema:"cluster, host or pool, where there are several"`
+	PublicNetwork      string   `json:"public_network,omitempty" jsonschema:"port group of the appliance's public side"`
+	ClientNetwork      string   `json:"client_network,omitempty" jsonschema:"port group of the Docker API, where it is not the public one"`
+	ManagementNetwork  string   `json:"management_network,omitempty" jsonschema:"port group to vSphere, where it is not the client one"`
+	BridgeNetwork      string   `json:"bridge_network,omitempty" jsonschema:"port group between containers; on a host without vCenter it is made"`
+	ContainerNetworks  []string `json:"container_networks,omitempty" jsonschema:"PORTGROUP[:ALIAS] that containers can be attached to"`
+	DNSServers         []string `json:"dns_servers,omitempty" jsonschema:"addresses of name servers"`
+	Target             string   `json:"target,omitempty" jsonschema:"address at which the appliance reaches vSphere"`
+	TLS                string   `json:"tls,omitempty" jsonschema:"none, server or verify"`
+	Ops                Access   `json:"ops,omitzero" jsonschema:"whom the appliance logs in as: user and a source of the password"`
+	InsecureRegistries []string `json:"insecure_registries,omitempty" jsonschema:"registries without a valid certificate"`
+	WhitelistRegistry  []string `json:"whitelist_registries,omitempty" jsonschema:"the only registries to pull from"`
+	HTTPProxy          string   `json:"http_proxy,omitempty" jsonschema:"proxy for http"`
+	HTTPSProxy         string   `json:"https_proxy,omitempty" jsonschema:"proxy for https"`
+	NoProxy            string   `json:"no_proxy,omitempty" jsonschema:"hosts that are reached without a proxy"`
+	EndpointMemory     int      `json:"endpoint_memory,omitempty" jsonschema:"memory of the appliance in MB"`
+	EndpointCPU        int      `json:"endpoint_cpu,omitempty" jsonschema:"virtual CPUs of the appliance"`
+	Memory             int      `json:"memory,omitempty" jsonschema:"limit for all containers together in MB"`
+	CPU                int      `json:"cpu,omitempty" jsonschema:"limit for all containers together in MHz"`
 }
 
 // configFile is a decoded file with the place of each of its values.
@@ -518,6 +538,13 @@ func (d *decoder) judge(c *Config) {
 			d.fail(d.where(name+".keyboard"), "a keyboard is /dev/hidg0, ssh://[user@]pi, vm://HOST/VM, or sim:")
 		}
 	}
+	d.judgeAccess(&c.VCH.Ops, "vch.ops")
+	if c.VCH.Ops.URL != "" || c.VCH.Ops.Thumbprint != "" {
+		d.fail(d.where("vch.ops"), "vch.ops is a user and a source of its password: where it logs in is vch.target")
+	}
+	if t := c.VCH.TLS; t != "" && t != "none" && t != "server" && t != "verify" {
+		d.fail(d.where("vch.tls"), "vch.tls %q is none of none, server and verify", t)
+	}
 	if c.VCH.Target != "" {
 		if _, _, err := esxi.ParseURL(c.VCH.Target); err != nil {
 			d.fail(d.where("vch.target"), "vch.target: %s", err)
@@ -574,7 +601,7 @@ func (f *configFile) resolvePaths() {
 		}
 	}
 	resolve(&f.VCH.Bundle)
-	access := []*Access{&f.VCenter}
+	access := []*Access{&f.VCenter, &f.VCH.Ops}
 	for i := range f.Hosts {
 		access = append(access, &f.Hosts[i].Access)
 	}

@@ -45,7 +45,8 @@ const (
 
 // choose decides which host is called name. Without a name it is the one that
 // --url or LABCTL_URL gives, else the only one of the config, else the one of
-// GOVC_URL: that variable is usually there for another tool.
+// GOVC_URL: that variable is usually there for another tool. A host that only
+// has a keyboard, as one in a virtual machine, is never meant without its name.
 func (s *settings) choose(name string) (*HostConf, way, error) {
 	origin := s.origins["url"]
 	explicit := strings.HasPrefix(origin, "flag ")
@@ -59,6 +60,8 @@ func (s *settings) choose(name string) (*HostConf, way, error) {
 		return &HostConf{Name: name, Access: Access{URL: s.URL}}, byURL, nil
 	case name == "" && len(s.Hosts) == 1:
 		return &s.Hosts[0], byConfig, nil
+	case name == "" && s.onlyAddress() != nil:
+		return s.onlyAddress(), byConfig, nil
 	case s.VCenter.URL != "" && (len(s.Hosts) == 0 || name != "" && s.fromOutside("vcenter.url")):
 		return &HostConf{Name: name}, byVCenter, nil
 	case len(s.Hosts) == 0:
@@ -76,6 +79,25 @@ func (s *settings) choose(name string) (*HostConf, way, error) {
 		return nil, 0, hintf(err, "did you mean %s?", near)
 	}
 	return nil, 0, err
+}
+
+// onlyAddress returns the only host of the config that has an address, nil where
+// none or several have one.
+func (s *settings) onlyAddress() *HostConf {
+	var found *HostConf
+	for i := range s.Hosts {
+		if s.Hosts[i].URL == "" {
+			if !strings.HasPrefix(s.Hosts[i].Keyboard, "vm://") {
+				return nil // vCenter may know it
+			}
+			continue
+		}
+		if found != nil {
+			return nil
+		}
+		found = &s.Hosts[i]
+	}
+	return found
 }
 
 // fromOutside reports that a value comes from a flag or a variable.

@@ -18,10 +18,12 @@ import (
 // config, GOVC_URL, in that order.
 func TestTarget(t *testing.T) {
 	const (
-		one  = "version: 1\nhosts: [{name: nuc01, url: \"https://root@nuc01\"}]\n"
-		two  = "version: 1\nhosts: [{name: nuc01, url: \"https://root@nuc01\"}, {name: nuc02, url: \"https://root@nuc02\"}]\n"
-		vc   = "version: 1\nvcenter: {url: \"https://boss@vcsa\"}\n"
-		both = vc + "hosts: [{name: nuc01, url: \"https://root@nuc01\"}, {name: bare}]\n"
+		one    = "version: 1\nhosts: [{name: nuc01, url: \"https://root@nuc01\"}]\n"
+		two    = "version: 1\nhosts: [{name: nuc01, url: \"https://root@nuc01\"}, {name: nuc02, url: \"https://root@nuc02\"}]\n"
+		vc     = "version: 1\nvcenter: {url: \"https://boss@vcsa\"}\n"
+		inner  = "hosts: [{name: nuc01, url: \"https://root@nuc01\"}, {name: inner, keyboard: \"vm://nuc01/inner\"}"
+		nested = vc + inner
+		both   = vc + "hosts: [{name: nuc01, url: \"https://root@nuc01\"}, {name: bare}]\n"
 	)
 	for _, tc := range []struct {
 		file, arg string
@@ -37,6 +39,10 @@ func TestTarget(t *testing.T) {
 		{two, "nuc03", nil, nil, "!no host is called nuc03: the config holds nuc01, nuc02"},
 		{both, "nuc01", nil, nil, "nuc01 nuc01 vcsa"},
 		{both, "bare", nil, nil, "bare - vcsa"},
+		{nested + "]\n", "", nil, nil, "nuc01 nuc01 vcsa"},
+		{nested + "]\n", "inner", nil, nil, "inner - vcsa"},
+		{nested + ", {name: nuc02, url: \"https://root@nuc02\"}]\n", "", nil, nil, "!several hosts"},
+		{both, "", nil, nil, "!several hosts"},
 		{vc, "", nil, nil, " - vcsa"},
 		{vc, "any", nil, nil, "any - vcsa"},
 		{"", "", nil, nil, "!no host is configured"},

@@ -23,31 +23,44 @@ func (a *app) lock(name, command string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", name, err)
 	}
+	if err := a.holdLock(f, name, command); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() {
+		f.Truncate(0) // an old holder's name would mislead
+		f.Close()
+	}, nil
+}
+
+// lockedError says who has a lock.
+type lockedError struct{ text string }
+
+func (e *lockedError) Error() string { return e.text }
+
+// holdLock locks an open lock file and writes into it who holds it. The error
+// is a *lockedError where that is somebody else already.
+func (a *app) holdLock(f *os.File, name, command string) error {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		defer f.Close()
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("lock %s: %w", name, err)
+			return fmt.Errorf("lock %s: %w", name, err)
 		}
 		holder, _ := os.ReadFile(f.Name())
 		who := strings.TrimSpace(string(holder))
 		if who == "" {
 			who = "another labctl"
 		}
-		return nil, hintf(fmt.Errorf("%s is in use by %s", name, who), "one labctl at a time: wait for it, or end that process")
+		return hintf(&lockedError{fmt.Sprintf("%s is in use by %s", name, who)}, "one labctl at a time: wait for it, or end that process")
 	}
 	who := fmt.Sprintf("process %d, labctl %s, since %s\n", os.Getpid(), command, a.now().Format(time.RFC3339))
-	err = f.Truncate(0)
+	err := f.Truncate(0)
 	if err == nil {
 		_, err = f.WriteAt([]byte(who), 0)
 	}
 	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", name, err)
+		return fmt.Errorf("lock %s: %w", name, err)
 	}
-	return func() {
-		f.Truncate(0) // an old holder's name would mislead
-		f.Close()
-	}, nil
+	return nil
 }
 
 // lockFile turns a name, an address or a URI into a file name; two names never

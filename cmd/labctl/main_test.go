@@ -22,7 +22,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"labctl": main})
+	testscript.Main(m, map[string]func(){"labctl": main, watchdogName: main})
 }
 
 // testEnv is a process without a terminal, with its own home and no variables

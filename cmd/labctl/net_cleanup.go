@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -19,23 +21,41 @@ type netCleanupResult struct {
 
 func (a *app) netCleanupCommand() *cobra.Command {
 	var via string
+	var named []string
 	c := &cobra.Command{
 		Use: "cleanup [HOST]", Short: "Remove what a move left in place on purpose",
 		Long: `Cleanup lists switches without an uplink, their port groups, and the membership
 of a distributed switch that the host no longer uses, and whether each is safe
-to remove: safe is what nothing is plugged into, a powered-off machine included.
-It removes the safe ones after a question, or with --yes. After that rollback is
-no longer possible; apply in the other direction is.
+to remove: safe is what a move of labctl made or emptied and nothing is plugged
+into, a powered-off machine included. A switch that no journal here names may be
+isolated on purpose; it goes only if --switch names it.
+
+Cleanup removes the safe ones after a question, or with --yes. After that
+rollback is no longer possible; apply in the other direction is.
 
 While a move is unfinished it refuses.`,
-		Example: "  labctl net cleanup nuc01", Args: argsBetween(0, 1, "one host"), ValidArgsFunction: a.completeHosts,
-		RunE: func(cmd *cobra.Command, args []string) error { return a.netCleanup(cmd.Context(), first(args), via) },
+		Example: "  labctl net cleanup nuc01\n  labctl net cleanup nuc01 --switch vSwitch1 --yes", Args: argsBetween(0, 1, "one host"), ValidArgsFunction: a.completeHosts,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.netCleanup(cmd.Context(), first(args), via, named)
+		},
 	}
 	a.viaFlag(c, &via)
+	c.Flags().StringArrayVar(&named, "switch", nil, "also a switch called `NAME` that labctl did not make or empty; repeatable")
 	return c
 }
 
-func (a *app) netCleanup(ctx context.Context, name, via string) error {
+// ownSwitches tells the switches that cleanup may remove: those in the host's
+// journals, and those the user names.
+func (a *app) ownSwitches(host string, named []string) (func(network.SwitchName) bool, error) {
+	dir, err := a.statePath("journals")
+	if err != nil {
+		return nil, err
+	}
+	own, err := network.OwnSwitches(dir, host)
+	return func(n network.SwitchName) bool { return slices.Contains(own, n) || slices.Contains(named, n.Name) }, err
+}
+
+func (a *app) netCleanup(ctx context.Context, name, via string, named []string) error {
 	t, err := a.target(name)
 	if err != nil {
 		return err
@@ -60,11 +80,24 @@ func (a *app) netCleanup(ctx context.Context, name, via string) error {
 		return exitWith(exitUnsafe, fmt.Errorf("vCenter shows %s as %s: what it tells about its network is old", t.Name, s.State))
 	}
 	vmk := firstOf(t.Host.Network.VMK, "vmk0")
-	r := &netCleanupResult{Version: 1, Host: t.Name, Items: network.Leftovers(s, vmk), Removed: []string{}, Left: []string{}}
+	own, err := a.ownSwitches(t.Name, named)
+	if err != nil {
+		return err
+	}
+	r := &netCleanupResult{Version: 1, Host: t.Name, Items: network.Leftovers(s, vmk, own), Removed: []string{}, Left: []string{}}
 	safe := 0
+	var unused []string
 	for _, l := range r.Items {
 		if l.Safe {
 			safe++
+		}
+		if !slices.Contains(unused, l.Switch) {
+			unused = append(unused, l.Switch)
+		}
+	}
+	for _, n := range named {
+		if !slices.Contains(unused, n) {
+			return usagef("--switch %s: %s has no unused switch of that name; unused: %s", n, t.Name, dash(strings.Join(unused, ", ")))
 		}
 	}
 	list := func(p *page) {
@@ -83,7 +116,13 @@ func (a *app) netCleanup(ctx context.Context, name, via string) error {
 		return a.result(r, func(*page) {})
 	}
 	if safe == 0 {
-		return a.result(r, list)
+		if err := a.result(r, list); err != nil {
+			return err
+		}
+		if len(named) == 0 {
+			a.hint("labctl net cleanup %s --switch NAME also takes one that labctl did not make or empty", t.Name)
+		}
+		return nil
 	}
 	if !a.yes {
 		if !a.interactive() {

@@ -302,7 +302,11 @@ func (a *app) netStatus(ctx context.Context, name, via string) error {
 				r.Now, r.NowKind = fmt.Sprintf("%s, %s switch, port group %s", v.Switch, v.Kind, v.Group), v.Kind
 			}
 		}
-		for _, l := range network.Leftovers(s, vmk) {
+		own, err := a.ownSwitches(t.Name, nil)
+		if err != nil {
+			return err
+		}
+		for _, l := range network.Leftovers(s, vmk, own) {
 			if l.Safe {
 				r.LeftOver++
 			}

@@ -256,6 +256,21 @@ func TestNetCleanup(t *testing.T) {
 	}
 }
 
+// What labctl neither made nor emptied is nobody's to throw away but the one who
+// names it.
+func TestNetCleanupSparesOthers(t *testing.T) {
+	t.Parallel()
+	l := startLab(t, "--scene", "standard")
+	before := l.look().signature()
+	l.run("net", "cleanup", "nuc01", "--yes").want(t, exitDone, "membership of DVS0", "it may be isolated on purpose", "--switch NAME")
+	l.run("net", "cleanup", "nuc01", "--yes", "--switch", "DVS1").want(t, exitUsage, "--switch DVS1", "unused: DVS0")
+	if sig := l.look().signature(); sig != before {
+		t.Errorf("cleanup took what is not labctl's:\n%s", sig)
+	}
+	l.run("net", "status", "nuc01").want(t, exitDone)
+	l.run("net", "cleanup", "nuc01", "--yes", "--switch", "DVS0").want(t, exitDone, "removed membership of DVS0")
+}
+
 func TestNetSeveralHosts(t *testing.T) {
 	t.Parallel()
 	l := startLab(t, "--scene", "rack")

@@ -23,14 +23,16 @@ Serves a simulated homelab on loopback until it is interrupted, and prints "read
   --scene NAME           the lab to simulate (default nuc)
   --vms N                VMs on each host (default 3)
   --listen ADDR          the vCenter's address; hosts take the ports after it (default: free ports of 127.0.0.1)
-  --control ADDR         address for GET /state, POST|DELETE /fault, POST /release, POST /reset (default: a free port)
+  --control ADDR         address for GET /state, POST|DELETE /fault, POST /release, POST /reset, GET /console/HOST and
+                         POST /console/HOST/report (default: a free port)
   --write-config FILE    write a labctl.yaml for this lab, and its passwords beside it
   --fault JSON           arm a fault, for example '{"fault": "wire-vlan", "host": "nuc01", "vlan": 999}'; repeatable
   --rollback-after D     how long a host waits before it undoes a change that cut it off (default 1s)
   --lost-after D         how long the vCenter takes to notice that a host is gone (default 1s)
   --reconnect-after D    and that it is back (default 1s)
+  --boot-after D         how long a host takes to restart (default 3s)
   --boot D               what a VCH takes from power-on to its Docker endpoint (default 1s)
-  --list-scenes print the scenes and end
+  --list-scenes          print the scenes and end
   --list-faults          print the faults and end
 `
 
@@ -40,7 +42,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	log.SetOutput(io.Discard) // vcsim talks to the standard logger
 	fs := flag.NewFlagSet("labsim", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	var opt sim.Options
+	opt := sim.Options{Console: newConsole}
 	var config string
 	var listScenes, listFaults bool
 	var faults []sim.Fault
@@ -52,6 +54,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	fs.DurationVar(&opt.RollbackAfter, "rollback-after", time.Second, "")
 	fs.DurationVar(&opt.ReconnectAfter, "reconnect-after", time.Second, "")
 	fs.DurationVar(&opt.LostAfter, "lost-after", time.Second, "")
+	fs.DurationVar(&opt.BootAfter, "boot-after", 3*time.Second, "")
 	fs.DurationVar(&opt.Boot, "boot", time.Second, "")
 	fs.BoolVar(&listScenes, "list-scenes", false, "")
 	fs.BoolVar(&listFaults, "list-faults", false, "")

@@ -728,6 +728,10 @@ func TestMachinesInParallel(t *testing.T) {
 	l.good("standard")
 }
 
+func ours(p *Plan) func(SwitchName) bool {
+	return func(n SwitchName) bool { return slices.Contains(p.switches(), n) }
+}
+
 // Cleanup in both directions, as far as the host lets it.
 func TestCleanup(t *testing.T) {
 	for _, tc := range []struct {
@@ -754,7 +758,7 @@ func TestCleanup(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			all := Leftovers(s, "vmk0")
+			all := Leftovers(s, "vmk0", ours(r.Plan))
 			var found []string
 			for _, o := range all {
 				found = append(found, o.What)

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -136,6 +137,20 @@ func TestLeftovers(t *testing.T) {
 		}, "", []string{
 			"port group x of vSwitch0: in use by vmk1", "standard switch vSwitch0: a port group of it is in use",
 		}},
+		{"isolated on purpose", nuc, func(w *world) {
+			w.addSwitch("vSwitch0")
+			w.addSwitch("Isolated")
+			w.addPortGroup("Isolated", "Inside", 0)
+		}, "", []string{
+			"standard switch vSwitch0: safe", "port group Inside of Isolated: " + notOurs, "standard switch Isolated: " + notOurs,
+		}},
+		{"isolated on purpose and in use", nuc, func(w *world) {
+			w.addSwitch("Isolated")
+			w.addPortGroup("Isolated", "Inside", 0)
+			w.addVM("inner", "Inside", "")
+		}, "", []string{
+			"port group Inside of Isolated: in use by inner", "standard switch Isolated: a port group of it is in use",
+		}},
 		{"with an uplink", nuc, func(w *world) { w.pnic("vmnic1", 1000); w.addSwitch("vSwitch0", "vmnic1") }, "", nil},
 		{"moved to the standard switch", standard, func(*world) {}, "", []string{"membership of DVS0: safe"}},
 		{"with a machine left on the DVS", standard, func(w *world) { w.addVM("late", "Storage", "") }, "", []string{"membership of DVS0: in use by late"}},
@@ -152,7 +167,7 @@ func TestLeftovers(t *testing.T) {
 		w := tc.host()
 		tc.make(w)
 		var got []string
-		for _, l := range Leftovers(w.snapshot(t), tc.vmk) {
+		for _, l := range Leftovers(w.snapshot(t), tc.vmk, func(n SwitchName) bool { return n.Name != "Isolated" }) {
 			state := l.Reason
 			if l.Safe {
 				state = "safe"
@@ -164,6 +179,63 @@ func TestLeftovers(t *testing.T) {
 		}
 		if !slices.Equal(got, tc.want) {
 			t.Errorf("%s:\ngot  %q\nwant %q", tc.name, got, tc.want)
+		}
+	}
+}
+
+// Only what a move that went out made or emptied is labctl's to remove, and only
+// until a cleanup has removed it.
+func TestOwnSwitches(t *testing.T) {
+	there := NewPlan(nuc().snapshot(t), toStandard())
+	back := NewPlan(standard().snapshot(t), toDistributed())
+	joined := NewPlan(standard().snapshot(t), toDistributed())
+	joined.Prepare = &Prepare{DVS: "DVS0", Join: true}
+	mine := nuc()
+	mine.addSwitch("vSwitch0")
+	onMine := NewPlan(mine.snapshot(t), toStandard())
+	act, end := Record{Kind: "act", Act: "change"}, Record{Kind: "end", Outcome: Applied}
+	plan := func(p *Plan) Record { return Record{Kind: "plan", Plan: p} }
+	cleaned := func(what ...string) Record { return Record{Kind: "cleanup", Objects: what} }
+	dvs, sw := SwitchName{Distributed, "DVS0"}, SwitchName{Standard, "vSwitch0"}
+	for _, tc := range []struct {
+		name     string
+		journals [][]Record
+		want     []SwitchName
+	}{
+		{"no journal", nil, nil},
+		{"there", [][]Record{{plan(there), act, end}}, []SwitchName{dvs, sw}},
+		{"onto a switch that was there", [][]Record{{plan(onMine), act, end}}, []SwitchName{dvs}},
+		{"back", [][]Record{{plan(back), act, end}}, []SwitchName{sw}},
+		{"made a member", [][]Record{{plan(joined), act, end}}, []SwitchName{sw, dvs}},
+		{"nothing was sent", [][]Record{{plan(there)}}, nil},
+		{"cleaned up", [][]Record{{plan(there), act, end, cleaned("membership of DVS0")}}, []SwitchName{sw}},
+		{"all cleaned up", [][]Record{{plan(there), act, end, cleaned("membership of DVS0", "standard switch vSwitch0")}}, nil},
+		{"cleaned up and moved again", [][]Record{{plan(there), act, end, cleaned("membership of DVS0", "standard switch vSwitch0")}, {plan(back), act, end}}, []SwitchName{sw}},
+	} {
+		dir := t.TempDir()
+		for i, records := range tc.journals {
+			for _, host := range []string{"nuc01", "nuc01-2"} { // another host's journals are another's
+				j, err := CreateJournal(dir, host, time.Unix(int64(i), 0))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := j.Begin(host, nil); err != nil {
+					t.Fatal(err)
+				}
+				for _, r := range records {
+					if err := j.Append(r); err != nil {
+						t.Fatal(err)
+					}
+				}
+				j.Close()
+			}
+		}
+		got, err := OwnSwitches(dir, "nuc01")
+		if err != nil || !slices.Equal(got, tc.want) {
+			t.Errorf("%s: got %v, %v; want %v", tc.name, got, err, tc.want)
+		}
+		if got, _ := OwnSwitches(dir, "nuc02"); len(got) > 0 {
+			t.Errorf("%s: %v belong to a host that never moved", tc.name, got)
 		}
 	}
 }

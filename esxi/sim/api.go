@@ -34,11 +34,13 @@ var answered = map[string][]string{
 		"UpdateNetworkConfig", "AddVirtualSwitch", "UpdateVirtualSwitch", "RemoveVirtualSwitch", "AddPortGroup", "UpdatePortGroup",
 		"RemovePortGroup", "AddVirtualNic", "UpdateVirtualNic", "RemoveVirtualNic", "RefreshNetworkSystem", "QueryNetworkHint",
 	},
+	"HostServiceSystem":               {"StartService", "StopService", "RefreshServices"},
+	"HostSystem":                      {"EnterLockdownMode", "ExitLockdownMode"},
 	"HostVirtualNicManager":           {"QueryNetConfig", "SelectVnicForNicType", "DeselectVnicForNicType"},
 	"DistributedVirtualSwitch":        {"ReconfigureDvs_Task", "FetchDVPorts", "AddDVPortgroup_Task", "CreateDVPortgroup_Task", "Destroy_Task"},
 	"DistributedVirtualPortgroup":     {"ReconfigureDVPortgroup_Task", "Destroy_Task"},
 	"DistributedVirtualSwitchManager": {"QueryDvsByUuid"},
-	"VirtualMachine":                  {"ReconfigVM_Task"},
+	"VirtualMachine":                  {"ReconfigVM_Task", "PutUsbScanCodes", "CreateScreenshot_Task"},
 	"Datacenter":                      {"PowerOnMultiVM_Task"},
 	"AuthorizationManager":            {"DisableMethods", "EnableMethods"},
 	"HostFirewallSystem":              {"EnableRuleset", "DisableRuleset", "RefreshFirewall"},
@@ -67,7 +69,7 @@ var harmless = []string{
 	"WaitForUpdates", "WaitForUpdatesEx", "CheckForUpdates", "CancelWaitForUpdates",
 	"CreateContainerView", "CreateListView", "ModifyListView", "DestroyView",
 	"FindByInventoryPath", "FindByIp", "FindAllByIp", "FindByDnsName", "FindAllByDnsName", "FindByUuid", "FindAllByUuid", "FindChild",
-	"QueryOptions", "QueryEvents", "QueryAssignedLicenses", "ReconfigVM_Task",
+	"QueryOptions", "QueryEvents", "QueryAssignedLicenses", "ReconfigVM_Task", "PutUsbScanCodes", "TerminateSession",
 }
 
 // route installs the api in front of vcsim's own methods.
@@ -154,7 +156,7 @@ func meetsNetworks(s types.BaseSelectionSpec) bool {
 // hostOf finds the host one of whose managers this is.
 func (a *api) hostOf(manager types.ManagedObjectReference) string {
 	for name, hs := range a.hosts {
-		for _, ref := range []*types.ManagedObjectReference{hs.ConfigManager.NetworkSystem, hs.ConfigManager.VirtualNicManager} {
+		for _, ref := range []*types.ManagedObjectReference{hs.ConfigManager.NetworkSystem, hs.ConfigManager.VirtualNicManager, hs.ConfigManager.ServiceSystem} {
 			if *ref == manager {
 				return name
 			}

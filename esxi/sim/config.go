@@ -17,18 +17,19 @@ type labConfig struct {
 }
 
 type server struct {
-	URL          string `yaml:"url"`
+	URL          string `yaml:"url,omitempty"`
 	User         string `yaml:"user"`
-	Thumbprint   string `yaml:"thumbprint"`
+	Thumbprint   string `yaml:"thumbprint,omitempty"`
 	PasswordFile string `yaml:"password_file"`
 }
 
 type hostConfig struct {
-	Name     string      `yaml:"name"`
-	Server   server      `yaml:",inline"`
-	Keyboard string      `yaml:"keyboard"`
-	Layout   string      `yaml:"layout"`
-	Network  hostNetwork `yaml:"network"`
+	Name     string            `yaml:"name"`
+	Server   server            `yaml:",inline"`
+	Keyboard string            `yaml:"keyboard"`
+	Layout   string            `yaml:"layout"`
+	Network  *hostNetwork      `yaml:"network,omitempty"`
+	Facts    map[string]string `yaml:"facts,omitempty"`
 }
 
 type hostNetwork struct {
@@ -51,8 +52,9 @@ type vchConfig struct {
 	Target        string `yaml:"target"`
 }
 
-// WriteConfig writes a labctl.yaml for the lab that works as it is, and beside it one file per endpoint with its
-// password, which only their owner may read.
+// WriteConfig writes a labctl.yaml for the lab that works as it is, and beside it one file per endpoint and nested host
+// with its password, which only their owner may read. The facts of consoles are those of this moment. A nested host has
+// a keyboard and no address.
 func (l *Lab) WriteConfig(file string) error {
 	dir, err := filepath.Abs(filepath.Dir(file))
 	if err != nil {
@@ -78,12 +80,21 @@ func (l *Lab) WriteConfig(file string) error {
 			return err
 		}
 		c.Hosts = append(c.Hosts, hostConfig{
-			Name: e.Name, Server: s, Keyboard: fmt.Sprintf("sim://%s/%s", l.ControlAddr(), e.Name), Layout: "us",
-			Network: hostNetwork{
+			Name: e.Name, Server: s, Keyboard: fmt.Sprintf("sim://%s/%s", l.ControlAddr(), e.Name), Layout: "us", Facts: l.facts(e.Name),
+			Network: &hostNetwork{
 				VMK: "vmk0", Uplink: "vmnic0",
 				Standard:    switchNames{Switch: "vSwitch0", Portgroup: "Management Network"},
 				Distributed: switchNames{Switch: dvsName, Portgroup: "DVS-Mgmt"},
 			},
+		})
+	}
+	for _, n := range l.Nested() {
+		s, err := entry(Endpoint{Name: n.Name, User: "root", Password: n.Password})
+		if err != nil {
+			return err
+		}
+		c.Hosts = append(c.Hosts, hostConfig{
+			Name: n.Name, Server: s, Keyboard: fmt.Sprintf("vm://%s/%s", n.Host, n.Name), Layout: "us", Facts: n.Facts,
 		})
 	}
 	c.VCH = vchConfig{

@@ -48,6 +48,8 @@ func (t *tally) clear() {
 //	DELETE /fault   disarm all
 //	POST /release   let held requests go
 //	POST /reset     start the scene anew
+//	GET /console/NAME           what a host's console shows
+//	POST /console/NAME/report   a keyboard report for it, 16 hex digits
 type control struct {
 	listener net.Listener
 	server   *http.Server
@@ -94,6 +96,7 @@ func newControl(l *Lab, addr string) (*control, error) {
 		l.Release()
 		reply(w, map[string]any{"version": 1})
 	})
+	l.consoles(mux)
 	mux.HandleFunc("POST /reset", func(w http.ResponseWriter, r *http.Request) {
 		if err := l.Reset(); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)

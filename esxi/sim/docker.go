@@ -30,13 +30,13 @@ type engine struct {
 	a *appliance
 
 	mu         sync.Mutex
-	images     []*image
+	images     []*dockerImage
 	containers []*container
 	listeners  map[chan event]struct{}
 }
 
-// image is what a registry holds, as far as it matters here.
-type image struct {
+// dockerImage is what a registry holds, as far as it matters here.
+type dockerImage struct {
 	repo    string
 	id      string
 	layer   string
@@ -46,7 +46,7 @@ type image struct {
 }
 
 // catalogue is the registry: images that everybody knows.
-var catalogue = []image{
+var catalogue = []dockerImage{
 	{repo: "hello-world", command: []string{"/hello"}, size: 13256, id: "9c7a54a9a43cca047013b82af109fe963fde787f63f9e016fdc3384500c2823d", layer: "01bb4fce3eb1b56b05adf99504dafd31907a5aadac736e36b27595c8b92f07f1"},
 	{repo: "busybox", command: []string{"sh"}, size: 4261502, id: "a416a98b71e224a31ee99cff8e16063554498227d2b696152a9c3e0aa65e5824", layer: "3d24ee258efc3bfe4066a1a9fb83febf6dc0b1548dfe896161533668281c9f4f"},
 	{repo: "alpine", command: []string{"/bin/sh"}, size: 7340032, id: "c1aabb73d2339c5ebaa3681de2e9d9c18d57485045a4e311d9f8004bec208d67", layer: "78a822fe2a2d2c84f3de4a403188c45f623017d6a4521d23047c9fbb0801794c"},
@@ -56,7 +56,7 @@ var catalogue = []image{
 // container is a container and the VM that it is.
 type container struct {
 	id, name string
-	image    *image
+	image    *dockerImage
 	argv     []string
 	tty      bool
 	remove   bool // when it ends
@@ -142,7 +142,7 @@ func (e *engine) recover() {
 			}
 		})
 		keys := guestConfig(s.settings(v.id))
-		known := slices.IndexFunc(catalogue, func(i image) bool { return i.repo == keys.text("repo") })
+		known := slices.IndexFunc(catalogue, func(i dockerImage) bool { return i.repo == keys.text("repo") })
 		id := keys.text("common/id")
 		if at != pool || known < 0 || id == "" || v.id == a.id {
 			continue
@@ -166,7 +166,7 @@ func (e *engine) recover() {
 			}()
 		}
 		e.containers = append(e.containers, c)
-		if !slices.ContainsFunc(e.images, func(i *image) bool { return i.repo == img.repo }) {
+		if !slices.ContainsFunc(e.images, func(i *dockerImage) bool { return i.repo == img.repo }) {
 			e.images = append(e.images, &img)
 		}
 	}
@@ -183,9 +183,9 @@ func repoOf(ref string) string {
 }
 
 // pull fetches an image.
-func (e *engine) pull(ref string) (*image, error) {
+func (e *engine) pull(ref string) (*dockerImage, error) {
 	repo := repoOf(ref)
-	at := slices.IndexFunc(catalogue, func(i image) bool { return i.repo == repo })
+	at := slices.IndexFunc(catalogue, func(i dockerImage) bool { return i.repo == repo })
 	if at < 0 {
 		return nil, fmt.Errorf("repository %s not found: does not exist or no pull access", repo)
 	}
@@ -202,7 +202,7 @@ func (e *engine) pull(ref string) (*image, error) {
 	return &i, nil
 }
 
-func (e *engine) imageOf(ref string) *image {
+func (e *engine) imageOf(ref string) *dockerImage {
 	repo := repoOf(ref)
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -238,7 +238,7 @@ var (
 )
 
 // create makes a container: its VM with its own settings, disk, serial line and adapter.
-func (e *engine) create(name string, img *image, argv []string, tty, remove bool, labels map[string]string) (*container, error) {
+func (e *engine) create(name string, img *dockerImage, argv []string, tty, remove bool, labels map[string]string) (*container, error) {
 	var raw [32]byte
 	if _, err := rand.Read(raw[:]); err != nil {
 		return nil, fmt.Errorf("making an id: %w", err)
@@ -539,7 +539,7 @@ func (e *engine) wait(ctx context.Context, c *container) error {
 }
 
 // program does what a container's image and command would, as far as anyone would ask that of a test double.
-func program(ctx context.Context, img *image, argv []string, print func(string)) int {
+func program(ctx context.Context, img *dockerImage, argv []string, print func(string)) int {
 	arg := func(i int) string {
 		if i < len(argv) {
 			return argv[i]

@@ -214,7 +214,7 @@ func (e *engine) pullImage(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (i *image) summary() map[string]any {
+func (i *dockerImage) summary() map[string]any {
 	return map[string]any{
 		"Id": "sha256:" + i.id, "ParentId": "", "RepoTags": []string{i.repo + ":latest"}, "RepoDigests": []string{}, "Created": i.pulled.Unix(),
 		"Size": i.size, "VirtualSize": i.size, "Labels": map[string]string{},

@@ -19,10 +19,12 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/vmware/govmomi/vim25"
+	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 	"github.com/vmware/govmomi/vim25/xml"
 )
@@ -37,13 +39,27 @@ type endpoint struct {
 	gate     *gate
 	server   *http.Server
 	current  atomic.Pointer[served]
+	sessions sync.Map // keys of the sessions whose cookies came by
 	pass     pass
 }
 
 // served is an inventory behind an endpoint.
 type served struct {
 	site    *site
+	in      *inventory
 	handler http.Handler
+}
+
+// expel ends all sessions, as the end of hostd does.
+func (e *endpoint) expel() {
+	in := e.current.Load().in
+	e.sessions.Range(func(key, _ any) bool {
+		e.sessions.Delete(key)
+		// One that has logged out is not found, which is as well.
+		in.reg.SessionManager().TerminateSession(in.context(), &types.TerminateSession{SessionId: []string{key.(string)}})
+		return true
+	})
+	e.gate.reset()
 }
 
 // path is how faults and counts name the endpoint's kind.
@@ -123,6 +139,9 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	call := methodOf(r, body)
+	if c, err := r.Cookie(soap.SessionCookieName); err == nil {
+		e.sessions.Store(c.Value, nil)
+	}
 	strikes := e.lab.faults.request(e.path(), call)
 	e.lab.count(e.path(), call)
 
@@ -308,12 +327,26 @@ func selfSigned(name string) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
+// admits checks a password at an endpoint. That of a host's root may have been changed at its console, and lockdown
+// mode keeps even root out.
+func (s *site) admits(e *endpoint, password string) bool {
+	if e.host == "" {
+		return password == e.password
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	y := s.world.host(e.host).system
+	if y.password != nil {
+		return !y.lockdown && password == *y.password
+	}
+	return !y.lockdown && password == e.password
+}
+
 var errClosed = errors.New("the lab is closed")
 
 // handlerOf puts an inventory behind its endpoint.
 func (e *endpoint) handlerOf(in *inventory) http.Handler {
-	in.reg.SessionManager().ValidLogin = func(l *types.Login) bool {
-		return l.UserName == e.user && l.Password == e.password
-	}
-	return in.handler(e.addr(), e.user, e.password)
+	admits := func(user, password string) bool { return user == e.user && in.site.admits(e, password) }
+	in.reg.SessionManager().ValidLogin = func(l *types.Login) bool { return admits(l.UserName, l.Password) }
+	return in.handler(e.addr(), e.user, e.password, admits)
 }

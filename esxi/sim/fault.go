@@ -58,6 +58,8 @@ var kinds = []kind{
 	{"busy", "host vm", "a task is running on the host or VM"},
 	{"hide-dvs", "", "direct endpoints do not show distributed port groups"},
 	{"vcenter-down", "", "the vCenter's endpoint is dead"},
+	{"console-drop", "host* when call count", "the connection is cut before or after a report for that host's console is taken"},
+	{"console-refuse", "host* call count", "a report for that host's console is not taken"},
 	{"upload-broken", "bytes* path count", "the connection of an upload to a datastore is cut after that many bytes"},
 	{"no-address", "vch count", "a VCH that boots gets no address"},
 	{"component-fails", "component* vch count", "that component of a VCH that boots does not start"},
@@ -263,6 +265,7 @@ type strikes struct {
 	fault                 types.BaseMethodFault
 	dropBefore, dropAfter bool
 	before, after         chan struct{} // the request hangs until these are closed
+	untaken               bool          // a keyboard report
 	delay                 time.Duration
 }
 
@@ -308,6 +311,33 @@ func (s *faultSet) request(path, method string) strikes {
 			} else {
 				st.before = f.hold
 			}
+		}
+	}
+	return st
+}
+
+// console counts a keyboard report for a console and says what happens to it.
+func (s *faultSet) console(name string) strikes {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var st strikes
+	for _, f := range s.armed {
+		if f.Host != name || f.done || f.Fault.Fault != "console-drop" && f.Fault.Fault != "console-refuse" {
+			continue
+		}
+		f.Seen++
+		if f.Seen < max(f.Call, 1) {
+			continue
+		}
+		f.Fired++
+		f.done = f.Fired >= max(f.Count, 1)
+		switch {
+		case f.Fault.Fault == "console-refuse":
+			st.untaken = true
+		case f.When == "after":
+			st.dropAfter = true
+		default:
+			st.dropBefore = true
 		}
 	}
 	return st
@@ -387,6 +417,12 @@ func (s *faultSet) release() {
 
 // knows refuses a fault that names something the site does not have.
 func (s *site) knows(f Fault) error {
+	if strings.HasPrefix(f.Fault, "console-") {
+		if s.desk(f.Host) == nil {
+			return fmt.Errorf("fault %s: there is no console %q", f.Fault, f.Host)
+		}
+		return nil
+	}
 	if f.Host != "" && s.world.host(f.Host) == nil {
 		return fmt.Errorf("fault %s: there is no host %q", f.Fault, f.Host)
 	}

@@ -164,7 +164,11 @@ func (in *inventory) addHost(h *host) error {
 		summary.Vendor, summary.Model, summary.Uuid = hardware.SystemInfo.Vendor, hardware.SystemInfo.Model, hardware.SystemInfo.Uuid
 		summary.NumNics = int32(len(h.pnics))
 		hs.Summary.Hardware = &summary
+		in.addServices(&hs.ConfigManager.ServiceSystem)
 	})
+	if m, ok := in.reg.Get(*hs.ConfigManager.AdvancedOption).(*simulator.OptionManager); ok {
+		m.UpdateOptions(&types.UpdateOptions{ChangedValue: []types.BaseOptionValue{&types.OptionValue{Key: consoleTimeOut, Value: int64(600)}}})
+	}
 	if cr, ok := in.reg.Get(*hs.Parent).(*mo.ComputeResource); ok {
 		cr.Name = name
 	}
@@ -178,7 +182,7 @@ func (in *inventory) addHost(h *host) error {
 }
 
 // handler serves the inventory over HTTP: the SOAP API, datastore files and disk leases, as vcsim does.
-func (in *inventory) handler(addr, user, password string) http.Handler {
+func (in *inventory) handler(addr, user, password string, admits func(user, password string) bool) http.Handler {
 	in.svc.Listen = &url.URL{Scheme: "https", Host: addr, Path: vim25.Path, User: url.UserPassword(user, password)}
 	in.svc.RegisterSDK(in.reg, in.reg.Path+"/vimService")
 	in.reg.SessionManager().ServiceHostName = addr
@@ -186,6 +190,7 @@ func (in *inventory) handler(addr, user, password string) http.Handler {
 	m.Setting = append(m.Setting, &types.OptionValue{Key: "vcsim.server.url", Value: "https://" + addr + vim25.Path})
 	mux := in.svc.ServeMux
 	mux.HandleFunc(in.reg.Path+"/vimServiceVersions.xml", in.svc.ServiceVersions)
+	mux.HandleFunc("GET /screen", in.serveScreen(admits))
 	mux.HandleFunc("/nfc/", simulator.ServeNFC)
 	return mux
 }

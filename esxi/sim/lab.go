@@ -27,6 +27,9 @@ type Options struct {
 	ReconnectAfter time.Duration // until the vCenter has reconnected a host that is back; 1 s if zero
 	Boot           time.Duration // what a VCH takes from power-on to its Docker endpoint; 1 s if zero (about a minute in reality)
 	LostAfter      time.Duration // until the vCenter notices that a host is gone; 1 s if zero (about 60 s in reality)
+	BootAfter      time.Duration // until a host that restarts is back; 3 s if zero (some minutes in reality)
+
+	Console func(Machine) (Console, error) // opens a machine's console; without it no machine has one
 }
 
 // Scene is a lab that can be started.
@@ -58,6 +61,7 @@ type Lab struct {
 	control *control
 	faults  faultSet
 	held    atomic.Int64
+	seed    string // of the passwords of nested hosts
 
 	leases sync.Mutex
 	next   int // which address a VCH is offered next
@@ -83,15 +87,27 @@ func Start(ctx context.Context, opt Options) (*Lab, error) {
 			*d = time.Second
 		}
 	}
+	if opt.BootAfter == 0 {
+		opt.BootAfter = 3 * time.Second
+	}
 	if opt.Boot == 0 {
 		opt.Boot = time.Second
 	}
 	l := &Lab{opt: opt}
+	var err error
+	if l.seed, err = secret(); err != nil {
+		return nil, err
+	}
 	s, err := newSite(l)
 	if err != nil {
 		return nil, fmt.Errorf("building scene %s: %w", opt.Scene, err)
 	}
 	if err := l.listen(s); err != nil {
+		l.Close()
+		s.close()
+		return nil, err
+	}
+	if err := s.openDesks(); err != nil {
 		l.Close()
 		s.close()
 		return nil, err
@@ -181,7 +197,7 @@ func (l *Lab) install(s *site) {
 		if e.host != "" {
 			in = s.direct[e.host]
 		}
-		e.current.Store(&served{site: s, handler: e.handlerOf(in)})
+		e.current.Store(&served{site: s, in: in, handler: e.handlerOf(in)})
 	}
 	l.site.Store(s)
 	s.mu.Lock()
@@ -249,9 +265,17 @@ func (l *Lab) Reset() error {
 	if old.life.Load().ctx.Err() != nil {
 		return errClosed
 	}
-	if !old.restore() {
+	restored, err := old.restore()
+	if err != nil {
+		return fmt.Errorf("resetting the lab: %w", err)
+	}
+	if !restored {
 		s, err := newSite(l)
 		if err != nil {
+			return fmt.Errorf("resetting the lab: %w", err)
+		}
+		if err := s.openDesks(); err != nil {
+			s.close()
 			return fmt.Errorf("resetting the lab: %w", err)
 		}
 		l.faults.clear()

@@ -297,6 +297,7 @@ func (in *inventory) publishHost(w *world, h *host) {
 		prop("capabilities", hs.Config.Capabilities))
 	vnm := in.reg.Get(*hs.ConfigManager.VirtualNicManager).(*simulator.HostVirtualNicManager)
 	in.update(vnm, prop("info", types.HostVirtualNicManagerInfo{NetConfig: services}))
+	in.publishSystem(h)
 }
 
 // The keys that hostd makes for the parts of a host's networking.

@@ -277,7 +277,7 @@ func (s *stage) addVMs(h *host) {
 	known := []vm{
 		{name: "photonbox" + suffix, guestIP: "192.168.30.21", guestDNS: "photonbox"},
 		{name: "pihole" + suffix, guestIP: dnsIP, guestDNS: "pihole"},
-		{name: "nested-esxi" + suffix, guestIP: "192.168.30.40", guestDNS: "nested-esxi"},
+		{name: "nested-esxi" + suffix, guestIP: "192.168.30.40", guestDNS: "nested-esxi", esxi: true},
 	}
 	for i := range s.vms {
 		v := vm{name: fmt.Sprintf("vm%03d%s", i+1, suffix), guestIP: fmt.Sprintf("192.168.30.%d", 100+i%150)}

@@ -31,6 +31,7 @@ type site struct {
 	members map[string]*member
 	dark    map[string]*darkness
 	changed chan struct{} // closed and replaced at each commit
+	desks   []*desk       // the consoles, hosts' first
 
 	rollbacks  int
 	editing    map[string]bool // distributed switches that an edit has in hand
@@ -167,13 +168,13 @@ func (s *site) close() {
 const renewEvery = 25
 
 // restore resets the site where it stands, which takes a fraction of building another, and says whether it could:
-// only if nothing but networking has changed.
-func (s *site) restore() bool {
+// only if nothing but networking and consoles has changed.
+func (s *site) restore() (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.resets++
 	if s.touched.Load() || s.rollbacks > 0 || s.resets >= renewEvery {
-		return false
+		return false, nil
 	}
 	s.life.Load().cancel()
 	s.lab.faults.clear()
@@ -196,7 +197,7 @@ func (s *site) restore() bool {
 	}
 	s.account(time.Now())
 	s.lab.regate(s)
-	return true
+	return true, s.openDesks()
 }
 
 func (s *site) inventories() []*inventory {
@@ -246,6 +247,7 @@ func (s *site) commit(w *world) {
 	s.account(time.Now())
 	s.lab.regate(s)
 	s.watch()
+	s.attend()
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
@@ -523,14 +525,14 @@ func (s *site) rollbackEvent(hostName, method string) types.BaseEvent {
 }
 
 // undo gives hosts and distributed switches the configuration they had before a change. What is not configuration
-// stays: the cable, the links, and where VMs have been plugged since.
+// stays: the cable, the links, whether they are on, and where VMs have been plugged since.
 func undo(now, before, after *world, hosts []string) *world {
 	w := now.clone()
 	for _, name := range hosts {
 		h := w.editHost(name)
-		wire, pnics := h.wire, h.pnics
+		wire, pnics, system := h.wire, h.pnics, h.system
 		*h = *before.host(name)
-		h.wire, h.pnics = wire, pnics
+		h.wire, h.pnics, h.system = wire, pnics, system
 	}
 	for _, old := range before.switches {
 		if after.dvs(old.uuid) == old {

@@ -34,6 +34,10 @@ type FaultState struct {
 type HostState struct {
 	Name            string          `json:"name"`
 	ConnectionState string          `json:"connectionState"` // as the vCenter shows it
+	Power           string          `json:"power"`           // on, off or booting
+	SSH             bool            `json:"ssh"`
+	Shell           bool            `json:"shell"`
+	Lockdown        bool            `json:"lockdown"`
 	Management      Management      `json:"management"`
 	Pnics           []PnicState     `json:"pnics"`
 	Switches        []SwitchPart    `json:"switches"`
@@ -173,6 +177,7 @@ func (s *site) hostState(h *host, now time.Time) HostState {
 	w := s.world
 	st := HostState{
 		Name: h.name, ConnectionState: string(s.members[h.name].state), DarkMs: s.darkFor(h.name, now),
+		Power: h.system.power.String(), SSH: h.system.ssh, Shell: h.system.shell, Lockdown: h.system.lockdown,
 		Pnics: []PnicState{}, Switches: []SwitchPart{}, ProxySwitches: []SwitchPart{}, Portgroups: []Portgroup{},
 		Vmkernels: []VmkernelState{}, VMs: []VMState{}, Wire: WireState{Mode: "trunk"},
 	}

@@ -38,6 +38,7 @@ type host struct {
 	gateway  string
 	domain   string
 	wire     wire
+	system   system
 }
 
 // pnic is a physical adapter. mbps is its link speed in Mbit/s; 0 means that the link is down.
@@ -89,6 +90,7 @@ type vm struct {
 	guestIP  string
 	guestDNS string
 	product  string // vApp product name; the VCSA is told by it
+	esxi     bool   // ESXi runs in it
 	nics     []nic
 }
 
@@ -246,6 +248,12 @@ func (w *world) vlanOf(ip string) (int, bool) {
 // address, so it is vmk0 whose path counts.
 func (w *world) management(name string) (ok bool, reason string) {
 	h := w.host(name)
+	switch {
+	case h.system.power != powerOn:
+		return false, "the host is " + h.system.power.String()
+	case h.system.agents:
+		return false, "the management agents are restarting"
+	}
 	k := h.vmk("vmk0")
 	if k == nil {
 		return false, "vmk0 does not exist"
@@ -265,6 +273,9 @@ func (w *world) management(name string) (ok bool, reason string) {
 func (w *world) nicDark(v *vm, n *nic) string {
 	if !n.connect.Connected {
 		return "disconnected"
+	}
+	if p := w.host(v.host).system.power; p != powerOn {
+		return "its host is " + p.String()
 	}
 	return w.dark(w.host(v.host), n.attach, n.home, true)
 }

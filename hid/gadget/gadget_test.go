@@ -515,6 +515,56 @@ func TestNoConfigFS(t *testing.T) {
 	}
 }
 
+// What is there already is not loaded or mounted again, and modprobe is not
+// needed for it.
+func TestPrepare(t *testing.T) {
+	for _, tc := range []struct {
+		have []string // paths; a name of a file that ends in mounts is a mounted configfs
+		want string
+	}{
+		{nil, "modprobe configfs\nmount -t configfs none /sys/kernel/config\nmodprobe libcomposite\n"},
+		{[]string{mountPoint}, "mount -t configfs none /sys/kernel/config\nmodprobe libcomposite\n"},
+		{[]string{mountPoint, "/sys/module/libcomposite"}, "mount -t configfs none /sys/kernel/config\n"},
+		{[]string{mountPoint, "mounts"}, "modprobe libcomposite\n"},
+		{[]string{configFS}, ""},
+	} {
+		k := newKernel(t, "u")
+		if err := os.RemoveAll(k.sys.at(mountPoint)); err != nil {
+			t.Fatal(err)
+		}
+		k.dir("/proc/self")
+		k.file("/proc/self/mounts", "sysfs /sys sysfs rw 0 0\n")
+		for _, p := range tc.have {
+			if p == "mounts" {
+				k.file("/proc/self/mounts", "sysfs /sys sysfs rw 0 0\nnone /sys/kernel/config configfs rw 0 0\n")
+				continue
+			}
+			k.dir(p)
+		}
+		steps, err := k.sys.Prepare()
+		if got := lines(steps); err != nil || strings.TrimSpace(got) != strings.TrimSpace(tc.want) {
+			t.Errorf("with %v: %v\n%s", tc.have, err, got)
+		}
+		// The kernel shows its folders when it was asked to.
+		inner := k.sys.change
+		k.sys.change = func(s Step) error {
+			switch s.Op {
+			case Mount, Load:
+				k.steps = append(k.steps, s)
+				k.dir(mountPoint)
+				if s.Data != "configfs" {
+					k.dir(configFS)
+				}
+				return nil
+			}
+			return inner(s)
+		}
+		if now, err := k.sys.Up(t.Context(), Spec{}); err != nil || !now.Present {
+			t.Errorf("with %v: %+v, %v", tc.have, now, err)
+		}
+	}
+}
+
 func TestWaitNodeGivesUp(t *testing.T) {
 	k := newKernel(t, "u")
 	if _, err := k.sys.Up(t.Context(), Spec{}); err != nil {

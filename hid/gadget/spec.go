@@ -17,11 +17,12 @@ import (
 	"strings"
 )
 
-// configFS is where gadgets are made, and udcClass where the kernel lists the
-// ports that can play device.
+// configFS is where gadgets are made, in the file system mounted at mountPoint,
+// and udcClass where the kernel lists the ports that can play device.
 const (
-	configFS = "/sys/kernel/config/usb_gadget"
-	udcClass = "/sys/class/udc"
+	mountPoint = "/sys/kernel/config"
+	configFS   = mountPoint + "/usb_gadget"
+	udcClass   = "/sys/class/udc"
 )
 
 // Parts of a gadget, below its folder. The keyboard is its only function: some
@@ -141,23 +142,25 @@ func (s Spec) attributes() []attribute {
 // Op is what a Step does.
 type Op int
 
-// The operations that configfs knows.
+// The operations that configfs knows, and the two that make it appear.
 const (
 	Mkdir Op = iota + 1
 	Write
 	Symlink // from Path to Data
 	Remove  // a symlink
 	Rmdir   // with the attributes that the kernel put there
+	Load    // the kernel module named by Data
+	Mount   // configfs, at Path
 )
 
 func (o Op) String() string {
-	if o < Mkdir || o > Rmdir {
+	if o < Mkdir || o > Mount {
 		return fmt.Sprintf("Op(%d)", int(o))
 	}
-	return [...]string{Mkdir: "mkdir", Write: "write", Symlink: "symlink", Remove: "rm", Rmdir: "rmdir"}[o]
+	return [...]string{Mkdir: "mkdir", Write: "write", Symlink: "symlink", Remove: "rm", Rmdir: "rmdir", Load: "modprobe", Mount: "mount -t configfs none"}[o]
 }
 
-// Step is one operation on configfs.
+// Step is one operation on configfs, or on what it needs.
 type Step struct {
 	Op       Op
 	Path     string // absolute
@@ -180,6 +183,8 @@ func (s Step) String() string {
 		line = fmt.Sprintf("write %s %s", s.Path, data)
 	case Symlink:
 		line = fmt.Sprintf("symlink %s -> %s", s.Path, s.Data)
+	case Load:
+		line = fmt.Sprintf("%s %s", s.Op, s.Data)
 	default:
 		line = fmt.Sprintf("%s %s", s.Op, s.Path)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"strings"
@@ -57,6 +58,48 @@ type Status struct {
 
 	folders, links []string          // below the gadget's folder, each after the one it is in
 	attributes     map[string]string // those that a Spec sets, as far as the kernel has them
+}
+
+// Prepare returns the steps after which the kernel offers gadgets, none where it
+// does already. A kernel that has libcomposite built in takes the step that loads
+// it for done.
+func (y System) Prepare() ([]Step, error) {
+	fail := func(err error) ([]Step, error) { return nil, fmt.Errorf("looking for configfs: %w", err) }
+	there := func(p string) (bool, error) {
+		_, err := os.Stat(y.at(p))
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		return err == nil, err
+	}
+	if ok, err := there(configFS); ok || err != nil {
+		return nil, err
+	}
+	var steps []Step
+	// The kernel makes the mount point when configfs is there.
+	if ok, err := there(mountPoint); err != nil {
+		return fail(err)
+	} else if !ok {
+		steps = append(steps, Step{Op: Load, Data: "configfs"})
+	}
+	mounts, err := y.read("/proc/self/mounts")
+	if err != nil {
+		return fail(err)
+	}
+	mounted := false
+	for line := range strings.Lines(mounts) {
+		f := strings.Fields(line)
+		mounted = mounted || len(f) > 2 && f[1] == mountPoint && f[2] == "configfs"
+	}
+	if !mounted {
+		steps = append(steps, Step{Op: Mount, Path: mountPoint})
+	}
+	if ok, err := there("/sys/module/libcomposite"); err != nil {
+		return fail(err)
+	} else if !ok {
+		steps = append(steps, Step{Op: Load, Data: "libcomposite"})
+	}
+	return steps, nil
 }
 
 // Inspect reads what is there of the gadget of that name; "" is DefaultName.
@@ -186,11 +229,19 @@ func (y System) UDCs() ([]string, error) {
 }
 
 // Up makes the keyboard and leaves it unbound, so that the host does not see it
-// yet. Where it is there already it only unbinds it. On an error nothing of the
+// yet; first it loads libcomposite and mounts configfs where that is needed, which
+// both stay. Where the keyboard is there already it only unbinds it. On an error nothing of the
 // gadget is left, as far as the kernel lets it go.
 func (y System) Up(ctx context.Context, s Spec) (Status, error) {
 	fail := func(now Status, err error) (Status, error) {
 		return now, fmt.Errorf("setting up gadget %s: %w", s.name(), err)
+	}
+	before, err := y.Prepare()
+	if err == nil {
+		err = y.Do(ctx, before)
+	}
+	if err != nil {
+		return fail(Status{Name: s.name()}, fmt.Errorf("%w: %w", ErrNoConfigFS, err))
 	}
 	now, err := y.Inspect(s.name())
 	if err != nil {
@@ -259,7 +310,7 @@ func (y System) Bind(ctx context.Context, name, udc string) (string, error) {
 	if now.UDC == udc {
 		return udc, nil
 	}
-	user, err := y.user(udc)
+	user, err := y.User(udc)
 	if err != nil {
 		return fail(err)
 	}
@@ -273,8 +324,8 @@ func (y System) Bind(ctx context.Context, name, udc string) (string, error) {
 	return udc, nil
 }
 
-// user returns the gadget that is bound to a port, "" if none is.
-func (y System) user(udc string) (string, error) {
+// User returns the gadget that is bound to a port, "" if none is.
+func (y System) User(udc string) (string, error) {
 	names, err := y.folders(configFS)
 	if err != nil {
 		return "", err
@@ -357,6 +408,13 @@ func (y System) Do(ctx context.Context, steps []Step) error {
 // apply does one step with plain file calls.
 func (y System) apply(s Step) error {
 	switch p := y.at(s.Path); s.Op {
+	case Load:
+		if y.Root != "" {
+			return errors.New("this is not the running system's root")
+		}
+		return modprobe(s.Data)
+	case Mount:
+		return mountConfigFS(p)
 	case Mkdir:
 		return os.Mkdir(p, 0o755)
 	case Symlink:
@@ -374,3 +432,30 @@ func (y System) apply(s Step) error {
 	}
 	return fmt.Errorf("no such operation: %s", s.Op)
 }
+
+// modprobe loads a kernel module. The program is looked for where it is on systems
+// that keep it out of a user's PATH, too.
+func modprobe(name string) error {
+	program, err := exec.LookPath("modprobe")
+	for _, dir := range []string{"/sbin", "/usr/sbin", "/bin", "/usr/bin"} {
+		if err == nil {
+			break
+		}
+		program, err = exec.LookPath(path.Join(dir, "modprobe"))
+	}
+	if err != nil {
+		return fmt.Errorf("this system has no program modprobe: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), modprobeLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, name)
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	if first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n"); err != nil && first != "" {
+		return fmt.Errorf("%s (%w)", first, err)
+	}
+	return err
+}
+
+// modprobeLimit is far beyond the half second that loading takes on a slow board.
+const modprobeLimit = 20 * time.Second

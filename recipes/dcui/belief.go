@@ -6,6 +6,8 @@ import (
 	"maps"
 	"math/bits"
 	"slices"
+
+	"github.com/labctl/labctl/hid"
 )
 
 // Belief is the set of worlds that facts leave over, and what a sequence of
@@ -96,13 +98,13 @@ func (b Belief) All(pred func(World) bool) bool {
 }
 
 // Press gives the belief after a key in every world.
-func (b Belief) Press(k Key) Belief {
+func (b Belief) Press(k hid.Chord) Belief {
 	next, _ := b.each(input{key: k})
 	return next
 }
 
 // Step is Press, and tells the weakest of what the transitions rest on.
-func (b Belief) Step(k Key) (Belief, Evidence) { return b.each(input{key: k}) }
+func (b Belief) Step(k hid.Chord) (Belief, Evidence) { return b.each(input{key: k}) }
 
 // Type gives the belief after a character arrived, as World.Type does.
 func (b Belief) Type(r rune) Belief {
@@ -299,7 +301,7 @@ func (w *World) stateHash() uint64 {
 	h := uint64(w.place) | uint64(w.ret)<<8 | uint64(w.console)<<16 | uint64(w.menuAt)<<24 |
 		uint64(w.subAt)<<32 | uint64(w.focus)<<40 | uint64(w.tail)<<48 | uint64(w.shell)<<56
 	h = bits.RotateLeft64(h*mix, 29) ^ (uint64(w.effects) | uint64(w.flags)<<32 | uint64(w.mgmtNow)<<48 | uint64(w.lockNow)<<56)
-	h = bits.RotateLeft64(h*mix, 29) ^ uint64(w.layoutNow)
+	h = bits.RotateLeft64(h*mix, 29) ^ (uint64(w.layoutNow) | uint64(w.dead)<<8 | uint64(w.pad)<<16 | uint64(w.mgmtSeen)<<32 | uint64(w.log)<<40)
 	for _, s := range [...]string{w.lines, w.pending, w.applied, w.line, w.root} {
 		h = bits.RotateLeft64(h*mix, 29)
 		if s != "" {
@@ -502,25 +504,47 @@ func (s *Screen) hash() uint64 {
 // whether they do. They are Alt+F2 and ESC four times where that is enough.
 // Where somebody may have left changes of the management network unconfirmed,
 // ESC alone goes to and fro between them and their confirm, and N has to
-// discard them; it comes after the ESCs, where no field is open. A host that
-// is down cannot be led anywhere.
-func (b Belief) Anchor() ([]Key, bool) {
-	for _, keys := range [...][]Key{shortAnchor, longAnchor} {
+// discard them; it comes after the ESCs, where no field is open. Where N is
+// depends on the layout: on most it is on the key of a US keyboard, on Dvorak
+// on that of L, which means nothing to any screen where N is tried. Greek,
+// Russian and Ukrainian have none, and there, or where nothing is known of the
+// layout, N is its code on the keypad. A host that is down cannot be led
+// anywhere; then those keys are given that leave the fewest worlds astray.
+func (b Belief) Anchor() ([]hid.Chord, bool) {
+	best, least := anchors[0], -1
+	for _, keys := range anchors {
 		after := b
 		for _, k := range keys {
 			after = after.Press(k)
 		}
-		if after.All(func(w World) bool { return w.console == 0 && w.place == welcome }) {
-			return slices.Clone(keys), true
+		astray := after.Where(func(w World) bool { return w.console != 0 || w.place != welcome }).Len()
+		if least < 0 || astray < least {
+			best, least = keys, astray
+		}
+		if astray == 0 {
+			break
 		}
 	}
-	return slices.Clone(shortAnchor), false
+	return slices.Clone(best), least == 0
 }
 
 var (
-	keyN        = Key{Usage: keyA + 'n' - 'a'}
-	shortAnchor = []Key{AltF2, Esc, Esc, Esc, Esc}
-	longAnchor  = []Key{AltF2, Esc, Esc, Esc, Esc, keyN, Esc, keyN, Esc, Esc}
+	keyN       = hid.Chord{Key: hid.KeyA + 'n' - 'a'}
+	keyNDvorak = hid.Chord{Key: hid.KeyA + 'l' - 'a'}
+
+	// codeN is the N of every layout: its number on the keypad under Alt.
+	codeN = []hid.Chord{
+		{Mods: hid.Alt, Key: hid.KeyKP1, Keep: true}, {Mods: hid.Alt, Key: hid.KeyKP1, Keep: true}, {Mods: hid.Alt, Key: hid.KeyKP0},
+	}
+
+	anchors = [...][]hid.Chord{
+		{AltF2, Esc, Esc, Esc, Esc},
+		{AltF2, Esc, Esc, Esc, Esc, keyN, Esc, keyN, Esc, Esc},
+		{AltF2, Esc, Esc, Esc, Esc, keyNDvorak, Esc, keyNDvorak, Esc, Esc},
+		{AltF2, Esc, Esc, Esc, Esc, keyN, keyNDvorak, Esc, keyN, keyNDvorak, Esc, Esc},
+		slices.Concat([]hid.Chord{AltF2, Esc, Esc, Esc, Esc}, codeN, []hid.Chord{Esc}, codeN, []hid.Chord{Esc, Esc}),
+	}
+	shortAnchor, longAnchor = anchors[0], anchors[1]
 )
 
 // Screens lists the names that At gives, sorted.

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/labctl/labctl/hid"
 )
 
 // seedHost is the host on which the keys of the seed recipe are known to have
@@ -28,41 +30,39 @@ func with(facts map[string]string, changes ...string) map[string]string {
 	return m
 }
 
-var named = map[string]Key{
+var named = map[string]hid.Chord{
 	"F2": F2, "F4": F4, "F11": F11, "F12": F12, "ENTER": Enter, "ESC": Esc, "TAB": Tab, "SPACE": Space,
 	"UP": Up, "DOWN": Down, "ALT+F1": AltF1, "ALT+F2": AltF2,
-	"ALT+F11": {LeftAlt, keyF1 + 10}, "ALT+F12": {LeftAlt, keyF12}, "ALT+F3": {LeftAlt, keyF1 + 2},
-	"SHIFT+TAB": {LeftShift, keyTab}, "CAPS": {Usage: keyCapsLock}, "NUM": {Usage: keyNumLock}, "SCROLL": {Usage: keyScrollLock},
-	"LEFT": {Usage: keyLeft}, "RIGHT": {Usage: keyRight}, "HOME": {Usage: keyHome}, "END": {Usage: keyEnd},
-	"BS": {Usage: keyBackspace}, "DEL": {Usage: keyDelete}, "PGDN": {Usage: keyPageDown},
-	"CTRL+C": {LeftCtrl, keyA + 2},
+	"ALT+F11": {Mods: hid.Alt, Key: hid.KeyF1 + 10}, "ALT+F12": {Mods: hid.Alt, Key: hid.KeyF12}, "ALT+F3": {Mods: hid.Alt, Key: hid.KeyF1 + 2},
+	"SHIFT+TAB": {Mods: hid.Shift, Key: hid.KeyTab}, "CAPS": {Key: hid.KeyCapsLock}, "NUM": {Key: hid.KeyNumLock}, "SCROLL": {Key: hid.KeyScroll},
+	"LEFT": {Key: hid.KeyLeft}, "RIGHT": {Key: hid.KeyRight}, "HOME": {Key: hid.KeyHome}, "END": {Key: hid.KeyEnd},
+	"BS": {Key: hid.KeyBackspace}, "DEL": {Key: hid.KeyDelete}, "PGDN": {Key: hid.KeyPgDn},
+	"CTRL+C": {Mods: hid.Ctrl, Key: hid.KeyA + 2},
 }
 
 // chords gives the keys of a US keyboard for ASCII text.
-func chords(t testing.TB, text string) []Key {
+func chords(t testing.TB, text string) []hid.Chord {
 	t.Helper()
-	var keys []Key
-	for _, r := range text {
-		found := false
-		for u := byte(keyA); u <= keySlash && !found; u++ {
-			for _, mod := range []byte{0, LeftShift} {
-				if decode(usualLayout, Key{mod, u}) == r {
-					keys = append(keys, Key{mod, u})
-					found = true
-					break
-				}
-			}
-		}
-		if !found {
-			t.Fatalf("no US key for %q", r)
-		}
+	return on(t, "us", text)
+}
+
+// on gives the keys that type a text on a layout.
+func on(t testing.TB, layout, text string) []hid.Chord {
+	t.Helper()
+	l, err := hid.FindLayout(layout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := l.WithKeypad().Chords(text)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return keys
 }
 
 // does is what World and Belief have in common.
 type does[T any] interface {
-	Press(Key) T
+	Press(hid.Chord) T
 	Enter(Token) (T, error)
 }
 

@@ -1,185 +1,149 @@
 package dcui
 
-import "unicode"
+import (
+	"sync"
+	"unicode"
 
-// Key is one chord: a key held with modifiers, pressed and released.
-//
-// Both numbers are those of USB HID: Mod is the first byte of a boot keyboard
-// report (HID 1.11, 8.3), Usage is from the keyboard page (HID Usage Tables,
-// section 10).
-type Key struct{ Mod, Usage byte }
-
-// Modifier bits of a boot keyboard report.
-const (
-	LeftCtrl byte = 1 << iota
-	LeftShift
-	LeftAlt
-	LeftGUI
-	RightCtrl
-	RightShift
-	RightAlt
-	RightGUI
-)
-
-// Usages that the console gives a meaning of their own.
-const (
-	keyA, keyZ    = 0x04, 0x1D
-	key1, key0    = 0x1E, 0x27
-	keyEnter      = 0x28
-	keyEsc        = 0x29
-	keyBackspace  = 0x2A
-	keyTab        = 0x2B
-	keySpace      = 0x2C
-	keyMinus      = 0x2D
-	keyComma      = 0x36
-	keyDot        = 0x37
-	keySlash      = 0x38
-	keyCapsLock   = 0x39
-	keyF1, keyF12 = 0x3A, 0x45
-	keyScrollLock = 0x47
-	keyHome       = 0x4A
-	keyPageUp     = 0x4B
-	keyDelete     = 0x4C
-	keyEnd        = 0x4D
-	keyPageDown   = 0x4E
-	keyRight      = 0x4F
-	keyLeft       = 0x50
-	keyDown       = 0x51
-	keyUp         = 0x52
-	keyNumLock    = 0x53
-	keyPadEnter   = 0x58
-	keyISO        = 0x64 // beside the left shift, on keyboards that have it
+	"github.com/labctl/labctl/hid"
 )
 
 // Keys that planners and tests name often.
 var (
-	F2    = Key{Usage: keyF1 + 1}
-	F4    = Key{Usage: keyF1 + 3}
-	F11   = Key{Usage: keyF1 + 10}
-	F12   = Key{Usage: keyF12}
-	Enter = Key{Usage: keyEnter}
-	Esc   = Key{Usage: keyEsc}
-	Tab   = Key{Usage: keyTab}
-	Space = Key{Usage: keySpace}
-	Up    = Key{Usage: keyUp}
-	Down  = Key{Usage: keyDown}
-	AltF1 = Key{Mod: LeftAlt, Usage: keyF1}
-	AltF2 = Key{Mod: LeftAlt, Usage: keyF1 + 1}
+	F2    = hid.Chord{Key: hid.KeyF2}
+	F4    = hid.Chord{Key: hid.KeyF1 + 3}
+	F11   = hid.Chord{Key: hid.KeyF11}
+	F12   = hid.Chord{Key: hid.KeyF12}
+	Enter = hid.Chord{Key: hid.KeyEnter}
+	Esc   = hid.Chord{Key: hid.KeyEsc}
+	Tab   = hid.Chord{Key: hid.KeyTab}
+	Space = hid.Chord{Key: hid.KeySpace}
+	Up    = hid.Chord{Key: hid.KeyUp}
+	Down  = hid.Chord{Key: hid.KeyDown}
+	AltF1 = hid.Chord{Mods: hid.Alt, Key: hid.KeyF1}
+	AltF2 = hid.Chord{Mods: hid.Alt, Key: hid.KeyF2}
 )
 
-// unmapped is what a key types when this model does not know the character. It
-// equals no character of a password or an address, so it never passes for one.
+const keyPadEnter hid.Usage = 0x58
+
+// unmapped is a character that is typed and not known, such as a code on the
+// keypad beyond ASCII. It equals no character of a password or an address, so
+// it never passes for one.
 const unmapped = '\uFFFD'
 
-// usShifted and usPlain are the rows of a US keyboard from usage 0x1E to 0x38,
-// Enter to Space left out as NUL.
+// action is what a key means to the console, apart from a character.
+type action uint8
+
 const (
-	usPlain   = "1234567890\x00\x00\x00\x00\x00-=[]\\\\;'`,./"
-	usShifted = "!@#$%^&*()\x00\x00\x00\x00\x00_+{}||:\"~<>?"
-	gbPlain   = "1234567890\x00\x00\x00\x00\x00-=[]##;'`,./"
-	gbShifted = "!\"\x00$%^&*()\x00\x00\x00\x00\x00_+{}~~:@\x00<>?"
-	// Letters in the order of usages 0x04 to 0x1D.
-	qwertz = "abcdefghijklmnopqrstuvwxzy"
-	azerty = "qbcdefghijkl\x00noparstuvzxyw"
-	dvorak = "axje.uidchtnmbrl'poygk,qf;"
+	none action = iota
+	up
+	down
+	left
+	right
+	home
+	end
+	tab
+	backTab
+	enterKey
+	esc
+	space
+	backspace
+	del
+	fkey2
+	fkey4
+	fkey11
+	fkey12
 )
 
-type runeTable [layoutCount][2][256]rune
-
-// typedBy holds the character of every key, plain and shifted, by layout.
-var typedBy = makeRunes()
-
-// decode gives the character that a chord types on a console with this
-// keymap, Caps Lock off; 0 for a chord that types none.
-//
-// US and United Kingdom are whole. Of the other layouts only the letters,
-// digits and marks are known that stay or move in a way that is common to
-// their family; all else is unmapped.
-func decode(layout int, k Key) rune {
-	if k.Mod&^(LeftShift|RightShift) != 0 {
-		if k.Mod&RightAlt != 0 && typedBy[layout][0][k.Usage] != 0 {
-			return unmapped // third level
-		}
-		return 0
-	}
-	shift := 0
-	if k.Mod != 0 {
-		shift = 1
-	}
-	return typedBy[layout][shift][k.Usage]
+var actions = [256]action{
+	hid.KeyUp: up, hid.KeyDown: down, hid.KeyLeft: left, hid.KeyRight: right, hid.KeyHome: home, hid.KeyEnd: end,
+	hid.KeyTab: tab, hid.KeyEnter: enterKey, keyPadEnter: enterKey, hid.KeyEsc: esc, hid.KeySpace: space,
+	hid.KeyBackspace: backspace, hid.KeyDelete: del,
+	hid.KeyF2: fkey2, hid.KeyF1 + 3: fkey4, hid.KeyF11: fkey11, hid.KeyF12: fkey12,
 }
 
-func makeRunes() *runeTable {
-	var t runeTable
-	for l := range layoutCount {
-		name := layoutNames[l].short
-		plain, shifted := usPlain, usShifted
-		if name == "gb" {
-			plain, shifted = gbPlain, gbShifted
-		}
-		for i := range len(plain) {
-			u := key1 + i
-			t[l][0][u], t[l][1][u] = rune(plain[i]), rune(shifted[i])
-			if i >= keyEnter-key1 && i <= keySpace-key1 {
-				continue // typed by no layout
-			}
-			if plain[i] == 0 {
-				t[l][0][u] = unmapped
-			}
-			if shifted[i] == 0 {
-				t[l][1][u] = unmapped
-			}
-			if name == "us" || name == "gb" {
-				continue
-			}
-			t[l][1][u] = unmapped
-			digit := u <= key0 && name != "fr" && name != "be" && name != "cz"
-			mark := (u == keyComma || u == keyDot) && name != "fr" && name != "be" && name != "us-dvorak"
-			if !digit && !mark {
-				t[l][0][u] = unmapped
-			}
-		}
-		t[l][0][keyISO], t[l][1][keyISO] = unmapped, unmapped
-		switch name {
-		case "us":
-			t[l][0][keyISO], t[l][1][keyISO] = '<', '>'
-		case "gb":
-			t[l][0][keyISO], t[l][1][keyISO] = '\\', '|'
-		}
-		letters := ""
-		switch name {
-		case "de", "ch-de", "ch-fr", "cz", "hr", "si":
-			letters = qwertz
-		case "fr", "be":
-			letters = azerty
-		case "us-dvorak":
-			letters = dvorak
-		}
-		for i := range rune(26) {
-			u, r := keyA+i, 'a'+i
-			if letters != "" {
-				r = rune(letters[i])
-			}
-			switch {
-			case name == "gr" || name == "ru" || name == "ua", r == 0, name == "tr" && r == 'i':
-				t[l][0][u], t[l][1][u] = unmapped, unmapped
-			case unicode.IsLetter(r):
-				t[l][0][u], t[l][1][u] = r, unicode.ToUpper(r)
-			default:
-				t[l][0][u], t[l][1][u] = r, unmapped
-			}
-		}
-		if letters == azerty {
-			t[l][0][keySlash-5], t[l][1][keySlash-5] = 'm', 'M' // the key of a US semicolon
-		}
-		if letters == dvorak {
-			for u, r := range map[int]rune{0x33: 's', 0x36: 'w', 0x37: 'v', 0x38: 'z'} {
-				t[l][0][u], t[l][1][u] = r, unicode.ToUpper(r)
-			}
-		}
-		t[l][0][keySpace], t[l][1][keySpace] = ' ', ' '
+func meaning(k hid.Chord) action {
+	act := actions[k.Key]
+	if k.Mods == 0 {
+		return act
 	}
-	return &t
+	if k.Mods&^(hid.Shift|hid.RightShift) != 0 {
+		return none
+	}
+	switch act {
+	case tab:
+		return backTab
+	case enterKey, esc, space, backspace:
+		return act
+	}
+	return none
+}
+
+// keymaps holds what every key types on every layout, by level (plain, Shift,
+// AltGr, both) and usage: a character, the combining character of a dead key,
+// or 0. A map would do, but that is where a belief with the layout open spends
+// its time.
+type keymaps struct {
+	runes [layoutCount][4][256]rune
+	// dead holds the keys that are dead on some layout. Only those have to be
+	// looked up where no character is read.
+	dead [4][256]bool
+	// same holds, by key, the layouts that agree with each layout on it.
+	same [4][256][layoutCount]uint32
+}
+
+// maps is built on first use: most commands type nothing.
+var keymap = sync.OnceValue(func() *keymaps {
+	m := new(keymaps)
+	for i, name := range layoutNames {
+		l, err := hid.FindLayout(name.short)
+		if err != nil {
+			continue // a test compares the names with those of hid
+		}
+		for level := range 4 {
+			for u := range 256 {
+				r := l.Rune(hid.Chord{Mods: levels[level], Key: hid.Usage(u)})
+				m.runes[i][level][u] = r
+				m.dead[level][u] = m.dead[level][u] || hid.Dead(r)
+			}
+		}
+	}
+	for level := range 4 {
+		for u := range 256 {
+			for i := range layoutCount {
+				for j := range layoutCount {
+					if m.runes[i][level][u] == m.runes[j][level][u] {
+						m.same[level][u][i] |= 1 << j
+					}
+				}
+			}
+		}
+	}
+	return m
+})
+
+var levels = [4]hid.Mods{0, hid.Shift, hid.AltGr, hid.Shift | hid.AltGr}
+
+// level gives the level that modifiers choose; ok is false where they make the
+// chord a command and no character.
+func level(m hid.Mods) (n int, ok bool) {
+	if m&(hid.Shift|hid.RightShift) != 0 {
+		n = 1
+	}
+	if m&hid.AltGr != 0 {
+		n += 2
+	}
+	return n, m&^(hid.Shift|hid.RightShift|hid.AltGr) == 0
+}
+
+// padDigit gives the digit of a key on the keypad.
+func padDigit(u hid.Usage) (digit uint16, ok bool) {
+	switch {
+	case u == hid.KeyKP0:
+		return 0, true
+	case u >= hid.KeyKP1 && u < hid.KeyKP0:
+		return uint16(u-hid.KeyKP1) + 1, true
+	}
+	return 0, false
 }
 
 // invert gives a letter in the other case, as Caps Lock does.

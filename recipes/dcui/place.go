@@ -47,6 +47,7 @@ const (
 	agentsResult
 	logs
 	logView
+	logSearch
 	support
 	extensions
 	reset
@@ -75,7 +76,7 @@ var placeNames = [placeCount]string{
 	restoreVDS: "restore.vds", restoreResult: "restore.result",
 	keyboard: "keyboard", trouble: "trouble", timeouts: "trouble.timeouts", idle: "trouble.idle",
 	troubleError: "trouble.error", agents: "agents", agentsResult: "agents.result",
-	logs: "logs", logView: "logs.view", support: "support", extensions: "extensions",
+	logs: "logs", logView: "logs.view", logSearch: "logs.search", support: "support", extensions: "extensions",
 	reset: "reset", power: "power", off: "off", booting: "booting",
 	shellOff: "shell.off", shellLogin: "shell.login", shellPassword: "shell.password",
 	shellPrompt: "shell", status: "status", kernelLog: "log",
@@ -100,7 +101,7 @@ const (
 	since51               // ESXi 5.1 and later
 	since60               // ESXi 6.0 and later
 	localOnly             // a local console
-	hasMgmt               // a management vmkernel adapter exists
+	hasMgmt               // a management vmkernel adapter existed at the login
 	distributed           // that adapter is on a distributed switch
 	lockable              // the lockdown item is selectable
 )
@@ -194,7 +195,7 @@ var parent = [placeCount]place{
 	mgmtConfirm: mgmt, restartMgmt: menu, restartMgmtResult: menu, disableMgmt: menu, disableMgmtResult: menu,
 	test: menu, testResult: menu, restore: menu, restoreSettings: restore, restoreStandard: restore,
 	restoreVDS: restore, restoreResult: restore, keyboard: menu, trouble: menu, timeouts: trouble, idle: trouble,
-	agents: trouble, agentsResult: trouble, logs: menu, logView: logs, support: menu, extensions: menu,
+	agents: trouble, agentsResult: trouble, logs: menu, logView: logs, logSearch: logView, support: menu, extensions: menu,
 	reset: menu, power: welcome,
 }
 
@@ -268,7 +269,8 @@ var forms = [placeCount][]field{
 		{kind: text, label: "Availability timeout:", value: "0"},
 		{kind: text, label: "Idle timeout:", value: "0"},
 	},
-	idle: {{kind: text, label: "DCUI idle timeout:", value: "10"}},
+	logSearch: {{kind: text, label: "Search for:"}},
+	idle:      {{kind: text, label: "DCUI idle timeout:", value: "10"}},
 }
 
 func layoutRadios() []field {
@@ -372,11 +374,11 @@ func acceptable(p place, lines string) bool {
 	return true
 }
 
-func isNumber(s string, most int) bool {
+func isNumber(s string, most int64) bool {
 	if s == "" || isPlaceholder(s) {
 		return true
 	}
-	n, err := strconv.Atoi(s)
+	n, err := strconv.ParseInt(s, 10, 64) // an int has 32 bits on the smaller Raspberry Pis
 	return err == nil && n >= 0 && n <= most && !strings.HasPrefix(s, "+")
 }
 

@@ -1,8 +1,11 @@
 package dcui
 
 import (
+	"math/bits"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/labctl/labctl/hid"
 )
 
 // Token stands for text whose characters are not known here: a secret, or a
@@ -42,7 +45,7 @@ func isPlaceholder(s string) bool {
 // input is what a transition starts from: one of its parts is set.
 type input struct {
 	kind  inputKind
-	key   Key
+	key   hid.Chord
 	char  rune
 	token tokenInput
 }
@@ -69,7 +72,7 @@ func (w *World) apply(in input, s *step) {
 		w.press(in.key, s)
 	case byChar:
 		s.ev = linuxKeyboard
-		w.insert(in.char, s)
+		w.char(in.char, s)
 	case byToken:
 		w.enter(in.token, s)
 	case byIdle:
@@ -93,13 +96,13 @@ func (w World) follow(in input) (World, Evidence) {
 }
 
 // Press gives the world after a key.
-func (w World) Press(k Key) World {
+func (w World) Press(k hid.Chord) World {
 	next, _ := w.follow(input{key: k})
 	return next
 }
 
 // Step is Press, and tells what the transition rests on.
-func (w World) Step(k Key) (World, Evidence) { return w.follow(input{key: k}) }
+func (w World) Step(k hid.Chord) (World, Evidence) { return w.follow(input{key: k}) }
 
 // Type gives the world after a character arrived, by whatever chords made it.
 // Control characters are ignored.
@@ -238,7 +241,9 @@ func (w *World) leave(to place, s *step) {
 	case menu:
 		w.subAt = 0
 		if from == login {
-			w.menuAt = 0
+			// A management network that Restore Network Settings made is in the menu
+			// from the next login on (notes on an ESXi 7.0 host that had none).
+			w.menuAt, w.mgmtSeen = 0, w.mgmtNow
 		}
 	}
 	if forms[to] != nil {
@@ -256,6 +261,7 @@ func (w *World) leave(to place, s *step) {
 
 func (w *World) logOut() {
 	w.place, w.ret, w.menuAt, w.subAt, w.focus, w.tail, w.lines = welcome, 0, 0, 0, 0, 0, ""
+	w.log = 0
 	w.pending = w.applied
 	w.flags &^= towardsPower
 }
@@ -264,6 +270,7 @@ func (w *World) logOut() {
 func (w *World) boot(to place) {
 	w.logOut()
 	w.place, w.console, w.shell, w.line = to, 0, 0, ""
+	w.dead, w.pad = 0, 0
 	w.flags &^= shellUserRoot
 }
 
@@ -275,84 +282,65 @@ func (w *World) idle(s *step) {
 	w.logOut()
 }
 
-// action is what a key means to the console, apart from a character.
-type action uint8
-
-const (
-	none action = iota
-	up
-	down
-	left
-	right
-	home
-	end
-	tab
-	backTab
-	enterKey
-	esc
-	space
-	backspace
-	del
-	fkey2
-	fkey4
-	fkey11
-	fkey12
-)
-
-var actions = func() (a [256]action) {
-	for u, act := range map[int]action{
-		keyUp: up, keyDown: down, keyLeft: left, keyRight: right, keyHome: home, keyEnd: end, keyTab: tab,
-		keyEnter: enterKey, keyPadEnter: enterKey, keyEsc: esc, keySpace: space, keyBackspace: backspace,
-		keyDelete: del, keyF1 + 1: fkey2, keyF1 + 3: fkey4, keyF1 + 10: fkey11, keyF12: fkey12,
-	} {
-		a[u] = act
-	}
-	return a
-}()
-
-func meaning(k Key) action {
-	act := actions[k.Usage]
-	if k.Mod == 0 {
-		return act
-	}
-	if k.Mod&^(LeftShift|RightShift) != 0 {
-		return none
-	}
-	switch act {
-	case tab:
-		return backTab
-	case enterKey, esc, space, backspace:
-		return act
-	}
-	return none
-}
-
-func (w *World) press(k Key, s *step) {
+func (w *World) press(k hid.Chord, s *step) {
 	if w.down() {
 		s.ev = hostIsDown
 		return
 	}
+	if k.Mods != hid.Alt {
+		w.endCode(s)
+	}
+	w.tap(k, s)
+	if !k.Keep {
+		w.endCode(s)
+	}
+}
+
+// tap is a chord up to the release of its modifiers.
+func (w *World) tap(k hid.Chord, s *step) {
 	s.ev = linuxKeyboard
-	switch k.Usage {
-	case keyCapsLock:
+	switch k.Key {
+	case hid.KeyCapsLock:
 		w.flags ^= capsFlipped
 		return
-	case keyNumLock:
+	case hid.KeyNumLock:
 		w.flags ^= numLock
 		return
-	case keyScrollLock:
+	case hid.KeyScroll:
 		w.flags ^= scrollLock
 		return
 	}
-	if k.Mod == LeftAlt && k.Usage >= keyF1 && k.Usage <= keyF12 {
-		w.switchConsole(int(k.Usage)-keyF1+1, s)
-		return
+	if k.Mods == hid.Alt {
+		if k.Key >= hid.KeyF1 && k.Key <= hid.KeyF12 {
+			w.switchConsole(int(k.Key-hid.KeyF1)+1, s)
+			return
+		}
+		if d, ok := padDigit(k.Key); ok {
+			w.addCode(d, s)
+			return
+		}
 	}
+	switch act := meaning(k); act {
+	case none, space:
+		w.pressText(k, act, s)
+	case enterKey, esc, tab, backTab, backspace:
+		// These are characters to a console keymap, so an accent that waits for
+		// its letter is let go before them.
+		if w.dead != 0 {
+			w.char(spacing(w.accent()), s)
+		}
+		w.act(act, s)
+	default:
+		w.act(act, s)
+	}
+}
+
+// act is a key that is no character.
+func (w *World) act(act action, s *step) {
 	if w.console != 0 {
-		w.pressShell(k, s)
+		w.actShell(act, s)
 		return
 	}
-	act := meaning(k)
 	if act == fkey4 {
 		s.ev = contrastNotes
 		w.flags ^= contrast
@@ -361,11 +349,218 @@ func (w *World) press(k Key, s *step) {
 	s.ev = nothingKnown
 	switch p := w.place; {
 	case menus[p] != nil:
-		w.pressMenu(act, s)
+		w.actMenu(act, s)
 	case forms[p] != nil:
-		w.pressForm(k, act, s)
+		w.actForm(act, s)
 	default:
-		w.pressScreen(k, act, s)
+		w.actScreen(act, s)
+	}
+}
+
+// pressText is a key that may type a character. Where nobody reads one, the
+// layout is of no interest, unless an accent waits or begins to wait.
+func (w *World) pressText(k hid.Chord, act action, s *step) {
+	n, ok := level(k.Mods)
+	if !ok {
+		s.ev = nothingKnown
+		if w.console != 0 && k.Mods == hid.Ctrl && k.Key == hid.KeyA+'c'-'a' && w.reads(s) {
+			s.ev = linuxKeyboard
+			w.line = ""
+		}
+		return
+	}
+	if act != space && w.dead == 0 && !keymap().dead[n][k.Key] && !w.reads(s) {
+		s.ev = nothingKnown
+		w.scrolls(k, s)
+		return
+	}
+	s.ev = linuxKeyboard
+	r := ' '
+	if act != space {
+		r = w.typed(n, k.Key, s)
+	}
+	if r == 0 {
+		w.scrolls(k, s)
+		return
+	}
+	if w.dead == 0 {
+		if hid.Dead(r) {
+			w.dead = uint8(r - accents)
+			return
+		}
+		w.char(r, s)
+		return
+	}
+	// A Linux console joins the two where it can, and gives both, one after the
+	// other, where it cannot.
+	before := w.accent()
+	joined, ok := hid.Compose(before, r)
+	switch {
+	case ok:
+		w.char(joined, s)
+	case r == ' ' || r == before:
+		w.char(spacing(before), s)
+	default:
+		w.char(spacing(before), s)
+		if hid.Dead(r) {
+			w.dead = uint8(r - accents)
+			return
+		}
+		w.char(r, s)
+	}
+}
+
+// scrolls looks up the keys that move through a text and change nothing else.
+func (w *World) scrolls(k hid.Chord, s *step) {
+	if w.console != 0 || k.Mods != 0 || k.Key != hid.KeyPgUp && k.Key != hid.KeyPgDn {
+		return
+	}
+	switch w.place {
+	case support:
+		s.ev = supportNotes
+	case logView:
+		s.ev = keyTable
+	}
+}
+
+// accents is one less than the first combining character, so that 0 is none.
+const accents = 0x300 - 1
+
+// accent takes the accent that waits for its letter.
+func (w *World) accent() rune {
+	r := accents + rune(w.dead)
+	w.dead = 0
+	return r
+}
+
+// spacing gives an accent as a character of its own.
+func spacing(accent rune) rune {
+	if r, ok := hid.Compose(accent, ' '); ok {
+		return r
+	}
+	return unmapped
+}
+
+// codeLimit is where the number typed on the keypad stops to grow: beyond any
+// character that this model tells apart.
+const codeLimit = 1_000
+
+func (w *World) addCode(digit uint16, s *step) {
+	s.ev = keypadShell
+	if w.console == 0 {
+		s.ev = keypadField
+	}
+	code := digit
+	if w.pad != 0 {
+		code += (w.pad - 1) * 10
+	}
+	w.pad = min(code, codeLimit) + 1
+}
+
+// endCode is the release of Alt after a number on the keypad.
+func (w *World) endCode(s *step) {
+	if w.pad == 0 {
+		return
+	}
+	code := rune(w.pad - 1)
+	w.pad = 0
+	ev := s.ev
+	switch {
+	case code == '\r' || code == '\n':
+		w.act(enterKey, s)
+	case code == 0x1b:
+		w.act(esc, s)
+	case code == '\t':
+		w.act(tab, s)
+	case code == '\b' || code == 0x7f:
+		w.act(backspace, s)
+	case code > '~':
+		w.char(unmapped, s)
+	default:
+		w.char(code, s)
+	}
+	s.ev = ev
+}
+
+// reads says whether a character means anything to the screen in front.
+func (w *World) reads(s *step) bool {
+	if w.console != 0 {
+		p := w.here(s)
+		return p == shellLogin || p == shellPassword || p == shellPrompt
+	}
+	switch w.place {
+	case mgmtConfirm, logs, logView, adapters:
+		return true
+	}
+	return w.typing()
+}
+
+// typing says whether the cursor is in a field that takes text.
+func (w *World) typing() bool {
+	if forms[w.place] == nil {
+		return false
+	}
+	k := forms[w.place][w.focus].kind
+	return k == text || k == hidden
+}
+
+// char is a character that arrived.
+func (w *World) char(r rune, s *step) {
+	if unicode.IsControl(r) || w.down() {
+		return
+	}
+	if w.console != 0 || w.typing() {
+		s.ev = linuxKeyboard
+		w.insert(r, s)
+		return
+	}
+	s.ev = nothingKnown
+	switch w.place {
+	case mgmtConfirm:
+		switch r {
+		case 'y', 'Y':
+			s.ev = seenConsole
+			w.applySettings()
+		case 'n', 'N':
+			s.ev = byAnalogy
+			w.pending = w.applied
+			w.leave(menu, s)
+		}
+		return
+	case logs:
+		if r >= '1' && r <= '6' {
+			s.ev = practice
+			if r == '1' {
+				s.ev = logNotes
+			}
+			w.open(logView, s)
+			w.log = uint8(r - '0')
+		}
+		return
+	case logView:
+		if r == 'q' || r == 'Q' {
+			s.ev = logNotes
+			w.log = 0
+			w.leave(logs, s)
+		}
+		if r == '/' {
+			s.ev = keyTable
+			w.open(logSearch, s)
+		}
+		return
+	case adapters:
+		if r == 'd' || r == 'D' {
+			s.ev = seenConsole
+			w.place = adapterDetails // what was marked stays marked
+			return
+		}
+	}
+	if r == ' ' && forms[w.place] != nil {
+		s.ev = practice
+		if w.place == adapters || w.place == ipv4 {
+			s.ev = seenConsole
+		}
+		w.toggle()
 	}
 }
 
@@ -394,7 +589,7 @@ func (w *World) switchConsole(n int, s *step) {
 	}
 }
 
-func (w *World) pressMenu(act action, s *step) {
+func (w *World) actMenu(act action, s *step) {
 	p := w.place
 	items, at := menus[p], w.cursor(p)
 	switch act {
@@ -439,8 +634,14 @@ func (w *World) pressMenu(act action, s *step) {
 
 // move gives the item that UP or DOWN leads to: the next that can be selected.
 func (w *World) move(items []item, at uint8, dir int, s *step) uint8 {
-	s.ev = seenConsole
 	i := int(at)
+	s.ev = seenConsole
+	switch w.place {
+	case trouble:
+		s.ev = securityGuide
+	case restore:
+		s.ev = practice
+	}
 	for range items {
 		i += dir
 		if i < 0 || i >= len(items) {
@@ -461,10 +662,8 @@ func (w *World) move(items []item, at uint8, dir int, s *step) uint8 {
 	return at
 }
 
-func (w *World) pressForm(k Key, act action, s *step) {
+func (w *World) actForm(act action, s *step) {
 	p := w.place
-	f := forms[p][w.focus]
-	typing := f.kind == text || f.kind == hidden
 	switch act {
 	case up, down, tab, backTab:
 		dir := 1
@@ -472,21 +671,18 @@ func (w *World) pressForm(k Key, act action, s *step) {
 			dir = -1
 		}
 		s.ev = practice
-		if p == login && act == tab {
+		switch {
+		case p == login && act == tab && w.focus == 0, p == adapters && act == down:
 			s.ev = keyNotes
+		case p == ipv4 && (act == up || act == down):
+			s.ev = seenConsole
 		}
 		w.moveFocus(dir, act == tab || act == backTab, s)
 	case enterKey:
-		s.ev = practice
-		if p == login || mgmtForm(p) >= 0 {
-			s.ev = seenConsole
-		}
+		s.ev = w.footer()
 		w.submit(s)
 	case esc:
-		s.ev = practice
-		if p == login || mgmtForm(p) >= 0 {
-			s.ev = seenConsole
-		}
+		s.ev = w.footer()
 		w.leave(w.below(), s)
 	case fkey11:
 		if p == restoreVDS {
@@ -495,30 +691,20 @@ func (w *World) pressForm(k Key, act action, s *step) {
 		}
 	case left, right, home, end, backspace, del:
 		s.ev = byAnalogy
-		if typing {
+		if w.typing() {
 			w.edit(act)
 		}
-	case space:
-		if typing {
-			s.ev = linuxKeyboard
-			w.insert(' ', s)
-			return
-		}
-		s.ev = seenConsole
-		w.toggle()
-	default:
-		if typing {
-			s.ev = linuxKeyboard
-			if r := w.typed(k, s); r != 0 {
-				w.insert(r, s)
-			}
-		} else if p == adapters {
-			if r := w.typed(k, s); r == 'd' || r == 'D' {
-				s.ev = seenConsole
-				w.place = adapterDetails // what was marked stays marked
-			}
-		}
 	}
+}
+
+// footer gives what ENTER and ESC of a form rest on: the key hints of some were
+// seen.
+func (w *World) footer() Evidence {
+	switch w.place {
+	case login, adapters, vlan, ipv4:
+		return seenConsole
+	}
+	return practice
 }
 
 // below gives the screen under the one in front.
@@ -584,21 +770,12 @@ func (w *World) toggle() {
 // world grow without end. No source tells the console's own limits.
 const fieldLimit = 256
 
-// insert puts a character where the cursor is.
+// insert puts a character where the cursor is, in a field or at the shell.
 func (w *World) insert(r rune, s *step) {
-	if unicode.IsControl(r) || w.down() {
-		return
-	}
 	if w.console != 0 {
-		if len(w.line) < fieldLimit && w.here(s) >= shellLogin && w.console == 1 {
+		if len(w.line) < fieldLimit && w.reads(s) {
 			w.line += string(r)
 		}
-		return
-	}
-	if forms[w.place] == nil {
-		return
-	}
-	if k := forms[w.place][w.focus].kind; k != text && k != hidden {
 		return
 	}
 	v := part(w.lines, fieldEnd, int(w.focus))
@@ -647,28 +824,17 @@ func (w *World) edit(act action) {
 	}
 }
 
-// typed gives the character of a chord under the keymap of this console and
-// its Caps Lock, 0 for a chord without one.
-func (w *World) typed(k Key, s *step) rune {
+// typed gives the character or the accent of a key under the keymap of this
+// console and its Caps Lock, 0 for a key without one.
+func (w *World) typed(level int, u hid.Usage, s *step) rune {
+	m := keymap()
 	var r rune
 	if w.layoutNow != 0 {
-		r = decode(int(w.layoutNow)-1, k)
+		r = m.runes[w.layoutNow-1][level][u]
 	} else {
-		now := w.facts.get(factLayout)
-		for l := range layoutCount {
-			if now&(1<<l) == 0 {
-				continue
-			}
-			r = decode(l, k)
-			same := uint64(1) << l
-			for m := l + 1; m < layoutCount; m++ {
-				if now&(1<<m) != 0 && decode(m, k) == r {
-					same |= 1 << m
-				}
-			}
-			s.is(w, factLayout, same)
-			break
-		}
+		l := bits.TrailingZeros64(w.facts.get(factLayout))
+		r = m.runes[l][level][u]
+		s.is(w, factLayout, uint64(m.same[level][u][l]))
 	}
 	if unicode.IsLetter(r) && s.capsOn(w) {
 		return invert(r)
@@ -678,6 +844,7 @@ func (w *World) typed(k Key, s *step) rune {
 
 // enter types a Token.
 func (w *World) enter(t tokenInput, s *step) {
+	w.endCode(s)
 	s.ev = byAnalogy
 	if w.down() {
 		return
@@ -687,16 +854,12 @@ func (w *World) enter(t tokenInput, s *step) {
 		w.applySettings()
 		return
 	}
-	if w.console == 0 {
-		if forms[w.place] == nil {
-			return
-		}
-		if k := forms[w.place][w.focus].kind; k != text && k != hidden {
-			return
-		}
+	if w.console == 0 && !w.typing() {
+		return
 	}
 	r := tokenRight + rune(t.id)
-	if !s.now(w, factLayout, w.layoutNow, 1<<t.layout) || !t.caseless && s.capsOn(w) {
+	if !s.now(w, factLayout, w.layoutNow, 1<<t.layout) || !t.caseless && s.capsOn(w) || w.dead != 0 {
+		w.dead = 0
 		r = tokenGarbled + rune(t.id)
 	}
 	w.insert(r, s)
@@ -710,6 +873,7 @@ func (w *World) submit(s *step) {
 		if mgmtForm(p) >= 0 {
 			to = mgmtError
 		}
+		s.ev = byAnalogy
 		// What was typed stays in the form below the message.
 		w.ret, w.place = p, to
 		return
@@ -717,6 +881,7 @@ func (w *World) submit(s *step) {
 	switch p {
 	case login:
 		if part(w.lines, fieldEnd, 0) != "root" || part(w.lines, fieldEnd, 1) != w.root {
+			s.ev = loginQuoted
 			w.leave(loginError, s)
 			return
 		}
@@ -759,6 +924,8 @@ func (w *World) submit(s *step) {
 			}
 		}
 		w.leave(menu, s)
+	case logSearch:
+		w.leave(logView, s)
 	case timeouts, idle:
 		if w.lines != fresh[p] {
 			w.effects.add(SettingsChanged)
@@ -827,7 +994,7 @@ var confirmed = [placeCount]struct {
 	reset:      {SystemReset, booting, practice},
 }
 
-func (w *World) pressScreen(k Key, act action, s *step) {
+func (w *World) actScreen(act action, s *step) {
 	p := w.place
 	switch p {
 	case welcome:
@@ -847,20 +1014,9 @@ func (w *World) pressScreen(k Key, act action, s *step) {
 		w.open(login, s)
 		return
 	case mgmtConfirm:
-		switch act {
-		case esc:
+		if act == esc {
 			s.ev = byAnalogy
 			w.place = mgmt
-		case none:
-			switch w.typed(k, s) {
-			case 'y', 'Y':
-				s.ev = seenConsole
-				w.applySettings()
-			case 'n', 'N':
-				s.ev = seenConsole
-				w.pending = w.applied
-				w.leave(menu, s)
-			}
 		}
 		return
 	case power:
@@ -878,27 +1034,12 @@ func (w *World) pressScreen(k Key, act action, s *step) {
 			w.leave(welcome, s)
 		}
 		return
-	case logs:
-		if act == none {
-			if r := w.typed(k, s); r >= '1' && r <= '6' {
-				s.ev = logNotes
-				w.open(logView, s)
-				w.focus = uint8(r - '0')
-			}
-			return
-		}
-	case logView:
-		if act == none {
-			if r := w.typed(k, s); r == 'q' || r == 'Q' {
-				s.ev = logNotes
-				w.leave(logs, s)
-			}
-			return
-		}
 	}
 	if act == esc || act == enterKey && isMessage(p) {
-		s.ev = byAnalogy
+		s.ev = closing[p]
 		switch p {
+		case logView:
+			w.log = 0
 		case mgmtError, troubleError:
 			w.place, w.ret = w.ret, 0
 			return
@@ -925,6 +1066,19 @@ func (w *World) pressScreen(k Key, act action, s *step) {
 		w.place = c.to
 	}
 }
+
+// closing is what ESC rests on, and ENTER where it closes a message.
+var closing = func() (all [placeCount]Evidence) {
+	for p := range placeCount {
+		all[p] = byAnalogy
+	}
+	for _, p := range []place{loginError, passwordError, restartMgmtResult, disableMgmtResult, testResult, restoreResult,
+		agentsResult, disableMgmt, restoreSettings, restoreStandard, agents, extensions, reset} {
+		all[p] = practice
+	}
+	all[restartMgmt], all[support] = networkGuide, supportNotes
+	return all
+}()
 
 // isMessage says whether a screen is a message that ENTER closes.
 func isMessage(p place) bool {
@@ -958,14 +1112,15 @@ func orFresh(settings string) string {
 	return settings
 }
 
-// pressShell is a key at another console than the DCUI.
-func (w *World) pressShell(k Key, s *step) {
+// actShell is a key that is no character at another console than the DCUI.
+func (w *World) actShell(act action, s *step) {
+	s.ev = nothingKnown
 	p := w.here(s)
-	if p != shellLogin && p != shellPassword && p != shellPrompt {
-		s.ev = nothingKnown
+	if !w.reads(s) {
 		return
 	}
-	switch act := meaning(k); act {
+	s.ev = linuxKeyboard
+	switch act {
 	case enterKey:
 		line := w.line
 		w.line = ""
@@ -998,11 +1153,5 @@ func (w *World) pressShell(k Key, s *step) {
 	case backspace:
 		_, n := utf8.DecodeLastRuneInString(w.line)
 		w.line = w.line[:len(w.line)-n]
-	case none, space:
-		if r := w.typed(k, s); r != 0 {
-			w.insert(r, s)
-		} else if k == (Key{LeftCtrl, keyA + 'c' - 'a'}) {
-			w.line = ""
-		}
 	}
 }

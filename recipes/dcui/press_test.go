@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/labctl/labctl/hid"
 )
 
 // Each row starts on the seed's host, with the facts changed, after the keys.
@@ -18,7 +20,7 @@ func TestTransitions(t *testing.T) {
 		{"F2 asks for a login", "", "F2", "login", "", "nothing", Seen},
 		{"DOWN is as good as TAB there", "", "F2 DOWN $password ENTER", "menu", "Configure Password", "nothing", Seen},
 		{"TAB comes round to the name", "", "F2 TAB×2 $password", "login", "", "nothing", Inferred},
-		{"and the name is then wrong", "", "F2 TAB×2 $password ENTER", "login.error", "", "nothing", Seen},
+		{"and the name is then wrong", "", "F2 TAB×2 $password ENTER", "login.error", "", "nothing", Inferred},
 		{"a wrong password can be tried again", "", "F2 TAB ENTER ENTER TAB $password ENTER", "menu", "Configure Password", "nothing", Seen},
 		{"Esc leaves the login", "", "F2 ESC", "welcome", "", "nothing", Seen},
 		{"strict lockdown denies the console", "lockdown=strict", "F2", "denied", "", "nothing", Documented},
@@ -40,7 +42,7 @@ func TestTransitions(t *testing.T) {
 		{"not with a wrong old one", "", loginKeys + "ENTER $new TAB $new TAB $new ENTER", "password.error", "", "nothing", Recalled},
 		{"not with two new ones", "", loginKeys + "ENTER $password TAB $new TAB $password ENTER", "password.error", "", "nothing", Recalled},
 		{"not to a weak one", "", loginKeys + `ENTER $password TAB "secret" TAB "secret" ENTER`, "password.error", "", "nothing", Recalled},
-		{"the new one is needed from then on", "", loginKeys + "ENTER $password TAB $new TAB $new ENTER ESC " + loginKeys, "login.error", "", "password changed", Seen},
+		{"the new one is needed from then on", "", loginKeys + "ENTER $password TAB $new TAB $new ENTER ESC " + loginKeys, "login.error", "", "password changed", Inferred},
 
 		{"lockdown on", "lockdown_item=selectable", loginKeys + "DOWN ENTER SPACE ENTER", "menu", "Configure Lockdown Mode", "lockdown on", Recalled},
 		{"lockdown off", "lockdown_item=selectable lockdown=normal", loginKeys + "DOWN ENTER SPACE ENTER", "menu", "Configure Lockdown Mode", "lockdown off", Recalled},
@@ -48,13 +50,13 @@ func TestTransitions(t *testing.T) {
 		{"lockdown left alone", "lockdown_item=selectable", loginKeys + "DOWN ENTER SPACE ESC", "menu", "Configure Lockdown Mode", "nothing", Recalled},
 
 		{"VLAN, confirmed", "", loginKeys + `DOWN ENTER DOWN ENTER "1000" ENTER ESC "y"`, "menu", "Configure Management Network", "management network changed", Seen},
-		{"VLAN, discarded", "", loginKeys + `DOWN ENTER DOWN ENTER "1000" ENTER ESC "n"`, "menu", "Configure Management Network", "nothing", Seen},
+		{"VLAN, discarded", "", loginKeys + `DOWN ENTER DOWN ENTER "1000" ENTER ESC "n"`, "menu", "Configure Management Network", "nothing", Inferred},
 		{"Esc goes back to the changes", "", loginKeys + `DOWN ENTER DOWN ENTER "1000" ENTER ESC ESC`, "mgmt", "VLAN (optional)", "nothing", Inferred},
 		{"and to and fro", "", loginKeys + `DOWN ENTER DOWN ENTER "1000" ENTER ESC×3`, "mgmt.confirm", "", "nothing", Seen},
 		{"Caps Lock does not keep Y from counting", "caps=on screen=mgmt.confirm", `"y"`, "menu", "Configure Management Network", "management network changed", Seen},
 		{"no change, no question", "", loginKeys + "DOWN ENTER ESC", "menu", "Configure Management Network", "nothing", Seen},
 		{"a value put back is no change", "", loginKeys + `DOWN ENTER DOWN ENTER "7" ENTER ENTER BS ENTER ESC`, "menu", "Configure Management Network", "nothing", Seen},
-		{"a VLAN out of range", "", loginKeys + `DOWN ENTER DOWN ENTER "4096" ENTER`, "mgmt.error", "", "nothing", Seen},
+		{"a VLAN out of range", "", loginKeys + `DOWN ENTER DOWN ENTER "4096" ENTER`, "mgmt.error", "", "nothing", Inferred},
 		{"can be put right", "", loginKeys + `DOWN ENTER DOWN ENTER "4096" ENTER ENTER BS "5" ENTER ESC "y"`, "menu", "Configure Management Network", "management network changed", Seen},
 		{"what was applied is not asked about again", "", loginKeys + `DOWN ENTER DOWN ENTER "1000" ENTER ESC "y" ENTER ESC`, "menu", "Configure Management Network", "management network changed", Seen},
 		{"nor what was discarded after that", "", loginKeys + `DOWN ENTER DOWN ENTER "1" ENTER ESC "y" ENTER DOWN ENTER "2" ENTER ESC "n" ENTER ESC`, "menu", "Configure Management Network", "management network changed", Seen},
@@ -62,7 +64,7 @@ func TestTransitions(t *testing.T) {
 		{"details and back keep the marks", "", loginKeys + `DOWN ENTER ENTER DOWN SPACE "d" ESC ENTER ESC`, "mgmt.confirm", "", "nothing", Seen},
 		{"DHCP", "", loginKeys + `DOWN ENTER DOWN×2 ENTER DOWN SPACE ENTER ESC "y"`, "menu", "Configure Management Network", "management network changed", Seen},
 		{"a static address", "", loginKeys + `DOWN ENTER DOWN×2 ENTER DOWN×2 SPACE DOWN BS×15 "198.51.100.9" ENTER ESC "y"`, "menu", "Configure Management Network", "management network changed", Seen},
-		{"no address", "", loginKeys + `DOWN ENTER DOWN×2 ENTER DOWN×3 "x" ENTER`, "mgmt.error", "", "nothing", Seen},
+		{"no address", "", loginKeys + `DOWN ENTER DOWN×2 ENTER DOWN×3 "x" ENTER`, "mgmt.error", "", "nothing", Inferred},
 		{"IPv6 off restarts the host", "", loginKeys + `DOWN ENTER DOWN×3 ENTER SPACE ENTER ESC "y"`, "booting", "", "host restarted", Seen},
 
 		{"restart of the network", "", loginKeys + "DOWN×2 ENTER F11", "restart_mgmt.result", "", "management network restarted", Documented},
@@ -73,9 +75,11 @@ func TestTransitions(t *testing.T) {
 		{"all networking", "", loginKeys + "DOWN×4 ENTER ENTER F11", "restore.result", "", "all networking wiped", Recalled},
 		{"a distributed switch", "", loginKeys + "DOWN×4 ENTER DOWN×2 ENTER ENTER", "restore.result", "", "distributed switch restored", Recalled},
 		{"F11 applies that form too", "", loginKeys + "DOWN×4 ENTER DOWN×2 ENTER F11", "restore.result", "", "distributed switch restored", Recalled},
-		{"a restored switch dims its item", "", seedKeys + " ENTER", "restore", "Restore Network Settings", "standard switch restored", Inferred},
+		{"a restored switch dims its item", "", seedKeys + " ENTER", "restore", "Restore Network Settings", "standard switch restored", Recalled},
 		{"the worst effect counts", "", seedKeys + " ENTER ENTER F11", "restore.result", "", "all networking wiped", Recalled},
-		{"5.0 has the item in the main menu", "esxi=5.0", loginKeys + "DOWN×5 ENTER F11 ENTER", "menu", "Configure Password", "standard switch restored", Inferred},
+		{"after a wipe the menu needs a new login", "management=none", loginKeys + "DOWN ENTER×2 F11 ENTER ESC UP", "menu", "Configure Password", "all networking wiped", Inferred},
+		{"and has its items then", "management=none", loginKeys + "DOWN ENTER×2 F11 ENTER ESC×2 " + loginKeys + "DOWN", "menu", "Configure Management Network", "all networking wiped", Inferred},
+		{"5.0 has the item in the main menu", "esxi=5.0", loginKeys + "DOWN×5 ENTER F11 ENTER", "menu", "Configure Password", "standard switch restored", Recalled},
 		{"5.0 can take the network down", "esxi=5.0", loginKeys + "DOWN×4 ENTER F11", "disable_mgmt.result", "", "management network changed", Documented},
 		{"5.0 can remove extensions", "esxi=5.0 wrap=yes", loginKeys + "UP×2 ENTER F11", "booting", "", "system configuration reset", Recalled},
 
@@ -90,13 +94,15 @@ func TestTransitions(t *testing.T) {
 		{"the agents", "", loginKeys + "DOWN×6 ENTER DOWN×4 ENTER F11", "agents.result", "", "management agents restarted", Documented},
 		{"the agents before there was an idle item", "esxi=5.5", loginKeys + "DOWN×6 ENTER DOWN×3 ENTER F11", "agents.result", "", "management agents restarted", Documented},
 		{"time-outs", "", loginKeys + `DOWN×6 ENTER DOWN×2 ENTER BS "5" ENTER`, "trouble", "Modify ESXi Shell and SSH timeouts", "settings changed", Recalled},
-		{"time-outs that are none", "", loginKeys + `DOWN×6 ENTER DOWN×2 ENTER "x" ENTER`, "trouble.error", "", "nothing", Recalled},
+		{"time-outs that are none", "", loginKeys + `DOWN×6 ENTER DOWN×2 ENTER "x" ENTER`, "trouble.error", "", "nothing", Inferred},
 
 		{"a log", "", loginKeys + `DOWN×7 ENTER "1"`, "logs.view", "", "nothing", Documented},
 		{"q leaves it", "", loginKeys + `DOWN×7 ENTER "1q"`, "logs", "", "nothing", Documented},
-		{"support information", "", loginKeys + "DOWN×8 ENTER PGDN", "support", "", "nothing", Inferred},
+		{"a search takes a q as text", "", loginKeys + `DOWN×7 ENTER "1/q"`, "logs.search", "", "nothing", Inferred},
+		{"and is over with ENTER", "", loginKeys + `DOWN×7 ENTER "1/q" ENTER "q"`, "logs", "", "nothing", Documented},
+		{"support information", "", loginKeys + "DOWN×8 ENTER PGDN", "support", "", "nothing", Documented},
 		{"reset", "", loginKeys + "DOWN×9 ENTER F11", "booting", "", "system configuration reset", Recalled},
-		{"reset, not confirmed", "", loginKeys + "DOWN×9 ENTER ENTER ESC", "menu", "Reset System Configuration", "nothing", Inferred},
+		{"reset, not confirmed", "", loginKeys + "DOWN×9 ENTER ENTER ESC", "menu", "Reset System Configuration", "nothing", Recalled},
 
 		{"shut down", "", "F12 TAB $password ENTER F2", "off", "", "host shut down", Documented},
 		{"restart", "", "F12 TAB $password ENTER F11", "booting", "", "host restarted", Recalled},
@@ -116,10 +122,10 @@ func TestTransitions(t *testing.T) {
 
 		{"edit inside a field", "", loginKeys + `DOWN×3 ENTER HOME DEL "2" RIGHT LEFT BS "1" END ENTER`, "test.result", "", "ping test", Recalled},
 		{"two Caps Locks are none", "caps=on", "CAPS " + loginKeys, "menu", "Configure Password", "nothing", Seen},
-		{"Caps Lock inverts a password", "", "CAPS " + loginKeys, "login.error", "", "nothing", Seen},
+		{"Caps Lock inverts a password", "", "CAPS " + loginKeys, "login.error", "", "nothing", Inferred},
 		{"a screen that 5.0 does not have", "esxi=5.0 screen=restore", "", "menu", "Configure Password", "nothing", Documented},
 		{"a screen left open", "screen=restore.vds", "ESC", "restore", "Restore vDS", "nothing", Recalled},
-		{"changes left open", "screen=mgmt.confirm", `"n"`, "menu", "Configure Management Network", "nothing", Seen},
+		{"changes left open", "screen=mgmt.confirm", `"n"`, "menu", "Configure Management Network", "nothing", Inferred},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var changes []string
@@ -154,7 +160,7 @@ func TestTransitions(t *testing.T) {
 			if ev.Grade != c.grade {
 				t.Errorf("the last key is %s (%s), want %s", ev.Grade, ev.Source, c.grade)
 			}
-			if len(words) > 0 && ev.Source == "" && named[words[len(words)-1]] != (Key{}) {
+			if len(words) > 0 && ev.Source == "" && named[words[len(words)-1]] != (hid.Chord{}) {
 				t.Error("the last key rests on nothing")
 			}
 		})
@@ -165,11 +171,152 @@ func TestTransitions(t *testing.T) {
 // console's layout has them.
 func TestYIsALetterOfTheLayout(t *testing.T) {
 	w := world(t, with(seedHost, "layout", "de", "screen", "mgmt.confirm"))
-	if got := w.Press(Key{Usage: keyZ}); got.Effect() != NetworkChanged {
+	if got := w.Press(hid.Chord{Key: hid.KeyZ}); got.Effect() != NetworkChanged {
 		t.Errorf("where a US keyboard has Z a German one has Y, yet the effect is %q", got.Effect())
 	}
-	if got := w.Press(Key{Usage: keyZ - 1}); got.At() != "mgmt.confirm" || got.Effect() != Nothing {
+	if got := w.Press(hid.Chord{Key: hid.KeyZ - 1}); got.At() != "mgmt.confirm" || got.Effect() != Nothing {
 		t.Errorf("where a US keyboard has Y a German one has Z, yet the end is %v", got)
+	}
+}
+
+// What the layouts of package hid type, the console reads: each character that
+// one of them has, with its dead keys and codes on the keypad.
+func TestEveryLayout(t *testing.T) {
+	if n := len(hid.Layouts()); n != layoutCount {
+		t.Errorf("hid has %d layouts", n)
+	}
+	for _, name := range layoutNames {
+		l, err := hid.FindLayout(name.short)
+		if err != nil || l.Name() != name.esxi {
+			t.Errorf("%v: hid has %v, %v", name, l, err)
+			continue
+		}
+		field := world(t, with(seedHost, "layout", l.Short(), "screen", "mgmt.suffixes"))
+		for range 20 {
+			field = field.Press(hid.Chord{Key: hid.KeyBackspace})
+		}
+		typed := 0
+		for r := ' '; r < 0x2100; r++ {
+			keys, err := l.WithKeypad().Chords(string(r))
+			if err != nil {
+				continue
+			}
+			typed++
+			w := field
+			for _, k := range keys {
+				w = w.Press(k)
+			}
+			if got := w.Value(); got != string(r) {
+				t.Errorf("%s: the keys of %q type %q", l.Short(), r, got)
+			}
+		}
+		if typed < 95 {
+			t.Errorf("%s types %d characters", l.Short(), typed)
+		}
+	}
+}
+
+// As on a Linux console: an accent waits for its letter, behind another
+// console too, and is let go where the two do not join.
+func TestDeadKeys(t *testing.T) {
+	w := world(t, with(seedHost, "layout", "de", "screen", "mgmt.suffixes"))
+	circumflex, acute := hid.Chord{Key: 0x35}, hid.Chord{Key: 0x2e}
+	e, x := hid.Chord{Key: hid.KeyA + 4}, hid.Chord{Key: hid.KeyA + 'x' - 'a'}
+	altF12 := hid.Chord{Mods: hid.Alt, Key: hid.KeyF12}
+	const was = "lab.local"
+	for _, c := range []struct {
+		keys []hid.Chord
+		want string
+	}{
+		{[]hid.Chord{circumflex}, was},
+		{[]hid.Chord{circumflex, e}, was + "ê"},
+		{[]hid.Chord{circumflex, x}, was + "^x"},
+		{[]hid.Chord{circumflex, Space}, was + "^"},
+		{[]hid.Chord{circumflex, circumflex, e}, was + "^e"},
+		{[]hid.Chord{circumflex, acute, e}, was + "^é"},
+		{[]hid.Chord{circumflex, {Key: hid.KeyLeft}, e}, "lab.locaêl"},
+		{[]hid.Chord{circumflex, {Key: hid.KeyBackspace}}, was},
+		{[]hid.Chord{circumflex, {Mods: hid.Alt, Key: hid.KeyF12}, e, AltF2, e}, was + "e"},
+		{[]hid.Chord{altF12, circumflex, AltF2, e}, was + "ê"},
+		{[]hid.Chord{{Key: hid.KeyCapsLock}, circumflex, e}, was + "Ê"},
+	} {
+		got := w
+		for _, k := range c.keys {
+			got = got.Press(k)
+		}
+		if got.Value() != c.want {
+			t.Errorf("%v leave %q, want %q", c.keys, got.Value(), c.want)
+		}
+	}
+	// An open layout is asked for where a key is dead on some of them, and only there.
+	b := belief(t, with(seedHost, "layout", "", "screen", "menu"))
+	if n := b.Press(x).Len(); n != 1 {
+		t.Errorf("a letter in a menu divides the worlds in %d", n)
+	}
+	if n := b.Press(circumflex).Len(); n < 2 {
+		t.Error("a key that is dead on some layouts waits on none")
+	}
+	if n := b.Press(circumflex).Press(Esc).Len(); n != 1 {
+		t.Errorf("ESC leaves %d worlds of an accent", n)
+	}
+	token, err := play(t, w.Press(circumflex), "BS×9").Press(circumflex).Enter(Token{ID: 3, Layout: "de"})
+	if err != nil || token.Press(Enter).At() != "mgmt.error" {
+		t.Errorf("an accent before a token leaves it whole, at %s, %v", token.Press(Enter).At(), err)
+	}
+}
+
+func TestKeypadCodes(t *testing.T) {
+	code := func(digits string) (keys []hid.Chord) {
+		for _, d := range digits {
+			k := hid.KeyKP1 + hid.Usage(d-'1')
+			if d == '0' {
+				k = hid.KeyKP0
+			}
+			keys = append(keys, hid.Chord{Mods: hid.Alt, Key: k, Keep: true})
+		}
+		keys[len(keys)-1].Keep = false
+		return keys
+	}
+	for _, c := range []struct {
+		keys         []hid.Chord
+		value, label string
+	}{
+		{code("45"), "x-", "Ping Address #0:"},
+		{code("0045"), "x-", "Ping Address #0:"},
+		{code("300"), "x\uFFFD", "Ping Address #0:"},
+		{code("99999999999"), "x\uFFFD", "Ping Address #0:"},
+		{code("8"), "", "Ping Address #0:"},
+		{code("0"), "x", "Ping Address #0:"},
+		{code("9"), "192.0.2.1", "Ping Address #1:"},
+		{code("4")[:1], "x", "Ping Address #0:"},
+		{[]hid.Chord{{Mods: hid.Alt, Key: hid.KeyKP1 + 3, Keep: true}, {Mods: hid.Alt, Key: hid.KeyKP1 + 4, Keep: true}, {Key: hid.KeyA}}, "x-ф", "Ping Address #0:"},
+		{[]hid.Chord{{Key: hid.KeyKP1 + 3}}, "x", "Ping Address #0:"},
+	} {
+		w := play(t, world(t, with(seedHost, "layout", "ru", "screen", "test")), "BS×20").Type('x')
+		for _, k := range c.keys {
+			w = w.Press(k)
+		}
+		if label, _, _ := w.Field(); w.Value() != c.value || label != c.label {
+			t.Errorf("%v leave %q in %s", c.keys, w.Value(), label)
+		}
+	}
+	w := world(t, with(seedHost, "layout", "ru", "shell", "on")).SetPassword("pw")
+	w = w.Press(AltF1)
+	for _, text := range []string{"root", "pw", "ls"} {
+		for _, k := range on(t, "ru", text) {
+			next, ev := w.Step(k)
+			if k.Mods == hid.Alt && ev.Grade != Documented {
+				t.Errorf("at %s a code is %s", w.At(), ev.Grade)
+			}
+			w = next
+		}
+		w = w.Press(Enter)
+	}
+	if w.At() != "shell" || w.Effect() != ShellCommand {
+		t.Errorf("codes at the shell end %v", w)
+	}
+	if _, ev := world(t, with(seedHost, "screen", "mgmt.vlan")).Step(code("4")[0]); ev.Grade != Inferred {
+		t.Errorf("in a field a code is %s", ev.Grade)
 	}
 }
 
@@ -181,7 +328,7 @@ func TestTyping(t *testing.T) {
 	if label, hides, ok := w.Field(); label != "Ping Address #0:" || hides || !ok {
 		t.Errorf("field %q, hides %v, %v", label, hides, ok)
 	}
-	if got := w.Press(Key{LeftShift, keyBackspace}).Value(); got != "xaZ.1" {
+	if got := w.Press(hid.Chord{Mods: hid.Shift, Key: hid.KeyBackspace}).Value(); got != "xaZ.1" {
 		t.Errorf("shifted, backspace leaves %q", got)
 	}
 	kept := play(t, world(t, seedHost), loginKeys+`DOWN ENTER DOWN ENTER "1" ENTER ESC "y" ENTER DOWN ENTER "2" ENTER ESC "n" ENTER DOWN ENTER`)
@@ -288,11 +435,12 @@ func TestAnchor(t *testing.T) {
 		{map[string]string{"screen": "mgmt.adapters"}, 5, true},
 		{map[string]string{"layout": "us"}, 10, true},
 		{map[string]string{"layout": "de"}, 10, true},
-		{map[string]string{"layout": "ru"}, 5, false},
+		{map[string]string{"layout": "us-dvorak"}, 10, true},
+		{map[string]string{"layout": "ru"}, 14, true},
 		{map[string]string{"layout": "ru", "screen": "menu"}, 5, true},
 	} {
 		keys, ok := belief(t, c.facts).Anchor()
-		if len(keys) != c.keys || ok != c.ok || !slices.Equal(keys[:5], []Key{AltF2, Esc, Esc, Esc, Esc}) {
+		if len(keys) != c.keys || ok != c.ok || !slices.Equal(keys[:5], []hid.Chord{AltF2, Esc, Esc, Esc, Esc}) {
 			t.Errorf("%v: %v, %v", c.facts, keys, ok)
 		}
 	}

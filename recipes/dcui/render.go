@@ -245,7 +245,7 @@ func (w *World) drawWelcome(scr *Screen, s *step, rows int) {
 	scr.put(7, 5, Columns, Banner, "4 x Intel(R) Core(TM) CPU")
 	scr.put(8, 5, Columns, Banner, "32 GiB Memory")
 	scr.put(half+2, 5, Columns, Amber, "To manage this host go to:")
-	if s.holds(w, hasMgmt) {
+	if !s.now(w, factManagement, w.mgmtNow, noMgmt) {
 		scr.put(half+3, 5, Columns, Amber, "http://nuc01.lab.local/")
 		scr.put(half+4, 5, Columns, Amber, "http://192.0.2.10/ (STATIC)")
 	} else {
@@ -376,6 +376,7 @@ var dialogs = [placeCount]struct{ title, text, foot string }{
 	agentsResult:      {"Restart Management Agents", "The management agents were restarted.", "<Enter> OK"},
 	logs:              {"View System Logs", "<1> Syslog\n<2> VMkernel\n<3> Config\n<4> Management Agent (hostd)\n<5> VirtualCenter Agent (vpxa)\n<6> VMware ESXi Observation log (vobd)", "<1-6> View  <Esc> Exit"},
 	logView:           {"View System Logs", "Lines of log number ", "<Q> Quit  </> Search"},
+	logSearch:         {"View System Logs", "", "<Enter> OK  <Esc> Cancel"},
 	support:           {"View Support Information", "Serial number, licence, SSL thumbprint and SSH key fingerprints.", "<PgUp/PgDn> Scroll  <Esc> Exit"},
 	extensions:        {"Remove Custom Extensions: Confirm", "All extensions that are no part of the image are removed, and the host restarts.", "<F11> OK  <Esc> Cancel"},
 	reset:             {"Reset System Configuration: Confirm", "All settings go back to the defaults, the password is removed, and the host restarts.", "<F11> OK  <Esc> Cancel"},
@@ -400,7 +401,7 @@ func (w *World) drawDialog(scr *Screen, s *step, p place) {
 	}
 	note := d.text
 	if p == logView {
-		note += strconv.Itoa(int(w.focus)) + "."
+		note += strconv.Itoa(int(w.log)) + "."
 	}
 	// The text is laid out off-screen first to learn its height.
 	var probe Screen

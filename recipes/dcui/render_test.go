@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/labctl/labctl/hid"
 )
 
 var update = flag.Bool("update", false, "write the golden screens anew")
@@ -67,6 +69,7 @@ var tour = []struct {
 	{at: "agents.result", items: []string{"Troubleshooting Options", "Restart Management Agents"}, keys: "F11"},
 	{at: "logs", items: []string{"View System Logs"}},
 	{at: "logs.view", items: []string{"View System Logs"}, keys: `"4"`},
+	{at: "logs.search", items: []string{"View System Logs"}, keys: `"4/warn"`},
 	{at: "support", items: []string{"View Support Information"}},
 	{at: "extensions", items: []string{"Remove Custom Extensions"}},
 	{at: "reset", items: []string{"Reset System Configuration"}},
@@ -143,6 +146,59 @@ func TestScreens(t *testing.T) {
 	}
 }
 
+// From each screen of the tour each key that has a meaning there leads here, on
+// this evidence. A transition that moves, or comes to rest on less, shows in
+// the difference of the golden file.
+func TestEvidence(t *testing.T) {
+	keys := []struct {
+		name  string
+		chord hid.Chord
+	}{
+		{"F2", F2}, {"F4", F4}, {"F11", F11}, {"F12", F12}, {"ENTER", Enter}, {"ESC", Esc}, {"TAB", Tab}, {"SPACE", Space},
+		{"UP", Up}, {"DOWN", Down}, {"PGDN", hid.Chord{Key: hid.KeyPgDn}}, {"D", hid.Chord{Key: hid.KeyA + 3}}, {"N", keyN},
+		{"Q", hid.Chord{Key: hid.KeyA + 'q' - 'a'}}, {"Y", hid.Chord{Key: hid.KeyA + 'y' - 'a'}}, {"1", hid.Chord{Key: hid.Key1}},
+		{"SLASH", hid.Chord{Key: 0x38}}, {"ALT+F1", AltF1}, {"ALT+F2", AltF2}, {"ALT+F11", hid.Chord{Mods: hid.Alt, Key: hid.KeyF11}},
+		{"ALT+F12", hid.Chord{Mods: hid.Alt, Key: hid.KeyF12}},
+	}
+	var b strings.Builder
+	count := map[Grade]int{}
+	for i, s := range tour {
+		version := "6.7"
+		w, ok := visit(t, version, i)
+		if !ok {
+			version = "5.0"
+			if w, ok = visit(t, version, i); !ok {
+				continue
+			}
+		}
+		fmt.Fprintf(&b, "=== %s on %s %v\n", w.At(), version, s.facts)
+		for _, k := range keys {
+			next, ev := w.Step(k.chord)
+			everywhere := k.name == "F4" || strings.HasPrefix(k.name, "ALT+")
+			if next == w && (ev == nothingKnown || ev == hostIsDown) || everywhere && i > 0 && w.console == 0 || ev == linuxKeyboard && k.name != "D" {
+				continue
+			}
+			count[ev.Grade]++
+			to := next.At()
+			if label, _, ok := next.Field(); ok || label != "" {
+				to += ", " + strings.Join(strings.Fields(label), " ")
+			} else if item := next.Selected(); item != "" {
+				to += ", " + item
+			}
+			if e := next.Effect(); e != w.Effect() {
+				to += " [" + e.String() + "]"
+			}
+			fmt.Fprintf(&b, "%-8s %s | %s: %s\n", k.name, to, ev.Grade, ev.Source)
+		}
+	}
+	golden(t, "evidence.txt", b.String())
+	for g := Documented; g <= Inferred; g++ {
+		if count[g] < 20 {
+			t.Errorf("%d transitions are %s", count[g], g)
+		}
+	}
+}
+
 // The roles of the cells are the same on every version, so one shows them all.
 func TestAttributes(t *testing.T) {
 	letters := "kbatpd>fvDxeEhT"
@@ -206,5 +262,27 @@ func TestColours(t *testing.T) {
 				t.Errorf("roles %d and %d look the same", pair[0], pair[1])
 			}
 		}
+	}
+}
+
+// The guide has every fact, and the number of worlds in it is about right.
+func TestGuide(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/dcui.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range FactNames() {
+		if !strings.Contains(string(guide), "`"+name+"`") {
+			t.Errorf("the guide leaves out the fact %s", name)
+		}
+	}
+	for g := Documented; g <= Inferred; g++ {
+		if !strings.Contains(string(guide), "| "+g.String()+" |") {
+			t.Errorf("the guide leaves out the grade %s", g)
+		}
+	}
+	b := belief(t, nil)
+	if hosts := count(b); hosts < 7_500_000 || hosts > 8_500_000 || b.Len() < 30 || b.Len() > 50 {
+		t.Errorf("the guide speaks of eight million hosts in some forty worlds, and there are %d in %d", hosts, b.Len())
 	}
 }

@@ -29,13 +29,17 @@ type World struct {
 	ret     place // what lies below a dialog that opens from several places
 	console uint8 // the console in front: 0 is the DCUI, else the number of its Alt+F key
 	flags   flags
-	menuAt  uint8 // cursor in System Customization
-	subAt   uint8 // cursor in the menu below it
-	focus   uint8 // field with the cursor in a form
-	tail    uint8 // characters right of the cursor in that field
-	shell   uint8 // of the shell console: 0 login, 1 password, 2 prompt
+	menuAt  uint8  // cursor in System Customization
+	subAt   uint8  // cursor in the menu below it
+	focus   uint8  // field with the cursor in a form
+	tail    uint8  // characters right of the cursor in that field
+	shell   uint8  // of the shell console: 0 login, 1 password, 2 prompt
+	dead    uint8  // accent of a dead key that waits for its letter, 0 for none
+	pad     uint16 // number typed on the keypad under Alt, and 1; 0 for none
 
 	mgmtNow, lockNow, layoutNow uint8 // value + 1 where a key has changed the fact
+	mgmtSeen                    uint8 // mgmtNow at the login, which is when the menu learns it
+	log                         uint8 // number of the log in view
 
 	effects effects
 	lines   string // values of the open form
@@ -146,7 +150,7 @@ func (s *step) holds(w *World, c condition) bool {
 	case localOnly:
 		return s.is(w, factConsole, local)
 	case hasMgmt:
-		return !s.now(w, factManagement, w.mgmtNow, noMgmt)
+		return !s.now(w, factManagement, w.mgmtSeen, noMgmt)
 	case distributed:
 		return s.now(w, factManagement, w.mgmtNow, distribSw)
 	case lockable:

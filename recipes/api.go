@@ -1,0 +1,135 @@
+package recipes
+
+import (
+	"context"
+	"time"
+
+	"github.com/labctl/labctl/hid"
+	"github.com/labctl/labctl/recipes/dcui"
+)
+
+// Secret is text that is typed and never shown.
+type Secret interface{ Reveal() string }
+
+// Vars is what a recipe is compiled with. The zero value works: every input is
+// then a placeholder.
+type Vars struct {
+	// Values of variables. Without one a variable has its default, or is a
+	// placeholder of its kind.
+	Values map[string]string
+	// Secrets by name. One that is missing is a placeholder: the program can
+	// then be checked and not be run.
+	Secrets map[string]Secret
+	// Layout is the keymap to compose characters for, by any of its names. Empty
+	// is that of the belief where it is known, else us.
+	Layout string
+	// Keypad types ASCII characters that the layout lacks as codes on the
+	// keypad under Alt.
+	Keypad bool
+	// Idle is the console's time-out; 0 is not known, and dcui.HardenedIdle is
+	// assumed.
+	Idle time.Duration
+	// Pace of the keys; zero is that of the recipe, else hid's defaults.
+	Pace hid.Pace
+	// Speed divides every pause of a run; 0 is 1. A model needs no pause: with
+	// math.Inf(1) there is none.
+	Speed float64
+	// Timeout caps every wait of a run; 0 caps none.
+	Timeout time.Duration
+	// Accept names effects that the user takes upon himself, such as
+	// "all networking wiped".
+	Accept []string
+	// Prober asks the network. Without one the model answers, and the answer is
+	// called predicted.
+	Prober Prober
+}
+
+// Prober asks the network once whether a condition holds. An error ends the
+// run; that nothing answers is no error.
+type Prober interface {
+	Probe(ctx context.Context, c Condition) (bool, error)
+}
+
+// Keyboard hands a report to the host; *hid.Keyboard is one. A run uses LEDs,
+// SetCapsLock and Probe of that type too where a keyboard has them.
+type Keyboard interface {
+	Send(context.Context, hid.Report) error
+}
+
+// Kind of a verdict.
+type Kind string
+
+// The verdicts.
+const (
+	Safe       Kind = "safe"        // every world reaches the goal
+	Unsafe     Kind = "unsafe"      // some world has a destructive effect that is not the goal
+	NeedsFacts Kind = "needs-facts" // some world misses the goal, or no keys were found
+)
+
+// Verdict says where a program leads in every world.
+type Verdict struct {
+	Recipe  string    `json:"recipe"`
+	Verdict Kind      `json:"verdict"`
+	Keys    []string  `json:"keys"`
+	Worlds  []Ending  `json:"worlds"`
+	Missing []Missing `json:"missing"`
+	// Risks are the names to accept for running it nevertheless: effects with
+	// dashes, missed-goal, open-secret, idle-logout. What was left behind in
+	// compiling cannot be accepted: its worlds need other keys.
+	Risks []string `json:"risks,omitempty"`
+	Notes []*Error `json:"-"` // what a person should look at, with its place
+}
+
+// Ending is where worlds end that differ in nothing that has made a difference.
+type Ending struct {
+	Facts  map[string]string `json:"facts"`
+	End    string            `json:"end"`
+	Effect string            `json:"effect"`
+	OK     bool              `json:"ok"`
+	// Why says what keeps these worlds from the goal; empty where OK.
+	Why string `json:"-"`
+	// World is one of them, at its end.
+	World dcui.World `json:"-"`
+}
+
+// Screen draws the screen that the model shows at the end.
+func (e *Ending) Screen() dcui.Screen { return e.World.Render() }
+
+// Missing is a fact that would settle the matter.
+type Missing struct {
+	Fact   string   `json:"fact"`
+	Splits []string `json:"splits"` // its values that make the difference
+	Why    string   `json:"why"`
+	Probe  string   `json:"probe"` // how to learn it
+}
+
+// EventKind is what an Event tells.
+type EventKind string
+
+// The events of a run, in the order of their first coming.
+const (
+	EventStart  EventKind = "start"  // Steps holds the list
+	EventStep   EventKind = "step"   // a step begins
+	EventKey    EventKind = "key"    // a key was delivered
+	EventWait   EventKind = "wait"   // what is waited for, at least every 10 s
+	EventVerify EventKind = "verify" // a condition holds, or does not
+	EventDone   EventKind = "done"   // all keys are out and verified
+)
+
+// Event is one thing that happened in a run. The live screen, the lines and the
+// JSON are three views of these.
+type Event struct {
+	Kind  EventKind
+	Step  int      // of Steps
+	Steps []string // EventStart only
+	// Key is a word of the key notation, or ${name}: a character of a secret is
+	// never told.
+	Key      string
+	Reports  int           // delivered so far
+	Text     string        // what is waited for or verified
+	OK       bool          // EventVerify: it holds
+	Predict  bool          // EventVerify: the model says so, nothing was asked
+	For, Max time.Duration // EventWait: how long so far, and at most
+	Belief   dcui.Belief   // after it
+	Evidence dcui.Evidence // EventKey: what the transition rests on
+}

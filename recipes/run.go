@@ -1,0 +1,579 @@
+package recipes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/labctl/labctl/hid"
+	"github.com/labctl/labctl/recipes/dcui"
+)
+
+const (
+	ledWithin   = time.Second      // for a light to follow its lock key
+	releaseTime = 2 * time.Second  // to let go of a key when the run has ended
+	tellEvery   = 10 * time.Second // between two words about the same wait
+	askEvery    = time.Second      // between two questions to the network
+)
+
+// ErrCapsLock: Caps Lock is on, or nobody knows, so a password might arrive
+// inverted.
+var ErrCapsLock = errors.New("caps lock is not known to be off")
+
+// ErrLoggedOut: so much time went by without a key that the console may have
+// logged out.
+var ErrLoggedOut = errors.New("the console may have logged out in the meantime")
+
+// InputError is a run of a program that has a placeholder where a value
+// belongs.
+type InputError struct {
+	Name   string
+	Secret bool
+}
+
+func (e *InputError) Error() string {
+	if e.Secret {
+		return "secret " + e.Name + " has no value"
+	}
+	return "variable " + e.Name + " has no value"
+}
+
+// lights is a keyboard that knows the lock lights.
+type lights interface {
+	LEDs() (hid.LEDs, bool)
+}
+
+// capsSetter is a keyboard that can set Caps Lock by its light.
+type capsSetter interface {
+	SetCapsLock(ctx context.Context, on bool, within time.Duration) error
+}
+
+// prober is a keyboard that can ask the host for a sign of life.
+type prober interface {
+	Probe(ctx context.Context, lock hid.Usage, within time.Duration) error
+}
+
+// run is one typing of a program.
+type run struct {
+	*Program
+	kb     Keyboard
+	on     func(Event)
+	belief dcui.Belief
+	sent   int
+	down   bool // a report that is no release was sent last
+	step   int
+	last   time.Time // of the last key
+}
+
+// Run types the program and then looks whether the goal is reached. Nothing is
+// sent unless the check is safe, or every risk of the verdict is in
+// Vars.Accept; a world that the program was not compiled for cannot be
+// accepted. A report is sent once; after one that was not delivered nothing is
+// sent any more, and what to do about it is the keyboard's business. When ctx
+// ends, a key that is down is released.
+//
+// on is called for each Event, from the same goroutine; it may be nil.
+func (p *Program) Run(ctx context.Context, kb Keyboard, on func(Event)) error {
+	v, err := p.Check(ctx)
+	if err != nil {
+		return err
+	}
+	if !v.accepted(p.vars.Accept, len(p.stopped) > 0) {
+		return &UnsafeError{v}
+	}
+	for i := range p.ops {
+		if o := &p.ops[i]; o.kind == opToken && !o.known {
+			return &InputError{o.words[0].text, o.secret}
+		}
+	}
+	if on == nil {
+		on = func(Event) {}
+	}
+	r := &run{Program: p, kb: kb, on: on, belief: p.start, step: -1}
+	steps := make([]string, len(p.recipe.Steps))
+	for i, s := range p.recipe.Steps {
+		steps[i] = s.Text
+	}
+	r.on(Event{Kind: EventStart, Steps: steps, Belief: r.belief})
+	for i := range p.ops {
+		if err := r.do(ctx, &p.ops[i], i+1 == len(p.ops)); err != nil {
+			return r.fail(ctx, &p.ops[i], err)
+		}
+	}
+	for _, c := range p.recipe.Verify {
+		if err := r.verify(ctx, c); err != nil {
+			return err
+		}
+	}
+	r.on(Event{Kind: EventDone, Step: len(steps), Reports: r.sent, Belief: r.belief, OK: true})
+	return nil
+}
+
+// accepted says whether a run may begin.
+func (v *Verdict) accepted(names []string, stopped bool) bool {
+	if v.Verdict == Safe {
+		return true
+	}
+	if stopped || len(v.Risks) == 0 {
+		return false
+	}
+	for _, risk := range v.Risks {
+		found := false
+		for _, n := range names {
+			found = found || slug(n) == risk
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}
+
+// slug is the name of a risk as a flag takes it.
+func slug(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), " ", "-") }
+
+// fail ends a run within the keys.
+func (r *run) fail(ctx context.Context, o *op, err error) error {
+	e := &TypeError{Step: o.step, Text: r.recipe.Steps[o.step].Text, Sent: r.sent, Err: err}
+	var d *undelivered
+	if errors.As(err, &d) {
+		e.Err = d.err
+		var known *hid.DeliveryError
+		e.Lost = !errors.As(d.err, &known) || known.State == hid.Pending
+		// What the model tells of the end holds with the lost key in it.
+		if e.Lost && !d.release {
+			d.landed++
+		}
+		if o.kind != opToken {
+			r.press(d.chords[:min(d.landed, len(d.chords))])
+		}
+	} else if r.down {
+		// The keyboard still works: the host must not repeat the key for ever.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
+		defer cancel()
+		if err := r.kb.Send(ctx, hid.Report{}); err != nil {
+			e.Err = errors.Join(e.Err, fmt.Errorf("releasing the key: %w", err))
+		}
+	}
+	for _, w := range r.belief.Worlds() {
+		e.Effect = max(e.Effect, w.Effect())
+	}
+	return e
+}
+
+// undelivered is a report that the keyboard did not get rid of.
+type undelivered struct {
+	err     error
+	chords  []hid.Chord
+	landed  int  // of the chords, their keys at least
+	release bool // the report lets go of a key
+}
+
+func (e *undelivered) Error() string { return e.err.Error() }
+func (e *undelivered) Unwrap() error { return e.err }
+
+func (r *run) do(ctx context.Context, o *op, last bool) error {
+	for r.step < o.step {
+		r.step++
+		r.on(Event{Kind: EventStep, Step: r.step, Text: r.recipe.Steps[r.step].Text, Reports: r.sent, Belief: r.belief})
+	}
+	if (o.kind == opKeys || o.kind == opToken) && !r.last.IsZero() {
+		if time.Since(r.last) > r.idle() && !r.belief.Idle().Equal(r.belief) {
+			return fmt.Errorf("%s without a key: %w", time.Since(r.last).Round(time.Second), ErrLoggedOut)
+		}
+	}
+	switch o.kind {
+	case opKeys:
+		if err := r.keys(ctx, o); err != nil {
+			return err
+		}
+	case opToken:
+		if o.secret {
+			if err := r.capsKnown(); err != nil {
+				return err
+			}
+		}
+		if err := r.send(ctx, o, o.chords); err != nil {
+			return err
+		}
+		// The layout is one that Compile has found, so there is no error.
+		r.belief, _ = r.belief.Enter(o.token)
+		r.tell(o, "${"+o.words[0].text+"}", dcui.Evidence{})
+	case opCaps:
+		if err := r.capsOff(ctx, o); err != nil {
+			return err
+		}
+	case opWait, opThink:
+		what := "a pause of the recipe"
+		if o.kind == opThink {
+			what = "time to stop: " + r.next(o)
+		}
+		d := r.scale(o.after)
+		if limit := r.vars.Timeout; limit > 0 && d > limit {
+			// To go on too early would be typing into another screen.
+			if err := r.wait(ctx, limit, what); err != nil {
+				return err
+			}
+			return fmt.Errorf("%s takes %s, and %s is the limit", what, d, limit)
+		}
+		return r.wait(ctx, d, what)
+	case opHold:
+		return r.hold(ctx, o)
+	case opProbe:
+		for _, c := range o.cond {
+			if err := r.probe(ctx, c); err != nil {
+				return err
+			}
+		}
+	}
+	if last {
+		return nil
+	}
+	return r.wait(ctx, r.scale(o.after), "the console to draw its screen")
+}
+
+// next says what comes after a pause to think in.
+func (r *run) next(o *op) string {
+	if o.step+1 < len(r.recipe.Steps) {
+		return "then " + r.recipe.Steps[o.step+1].Text
+	}
+	return "then the end"
+}
+
+func (r *run) idle() time.Duration {
+	if r.vars.Idle > 0 {
+		return r.vars.Idle
+	}
+	return dcui.HardenedIdle
+}
+
+// keys types what is known, one character or chord after the other, and tells
+// each.
+func (r *run) keys(ctx context.Context, o *op) error {
+	if len(o.words) == 1 && o.words[0].kind == textWord {
+		for _, c := range o.words[0].text {
+			chords, err := r.layout.Chords(string(c))
+			if err != nil {
+				return err
+			}
+			if err := r.send(ctx, o, chords); err != nil {
+				return err
+			}
+			ev := r.press(chords)
+			r.tell(o, quote(string(c)), ev)
+		}
+		return nil
+	}
+	if err := r.send(ctx, o, o.chords); err != nil {
+		return err
+	}
+	r.tell(o, strings.Join(keyWords(o.words), " "), r.press(o.chords))
+	return nil
+}
+
+func (r *run) press(chords []hid.Chord) (weakest dcui.Evidence) {
+	for _, k := range chords {
+		var ev dcui.Evidence
+		r.belief, ev = r.belief.Step(k)
+		if weakest.Source == "" || ev.Grade > weakest.Grade {
+			weakest = ev
+		}
+	}
+	return weakest
+}
+
+func (r *run) tell(o *op, key string, ev dcui.Evidence) {
+	r.on(Event{Kind: EventKey, Step: o.step, Key: key, Reports: r.sent, Belief: r.belief, Evidence: ev})
+}
+
+// send hands the reports of chords to the keyboard, at the pace.
+func (r *run) send(ctx context.Context, o *op, chords []hid.Chord) error {
+	landed := 0
+	for _, rep := range hid.Reports(chords) {
+		pause := o.pace.Lead
+		switch {
+		case len(rep.Keys()) > 0:
+			pause = o.pace.Hold
+		case rep == hid.Report{}:
+			pause = o.pace.Gap
+		}
+		if err := r.report(ctx, rep, chords, landed); err != nil {
+			return err
+		}
+		if len(rep.Keys()) > 0 {
+			landed++
+		}
+		if err := sleep(ctx, r.scale(pause)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) report(ctx context.Context, rep hid.Report, chords []hid.Chord, landed int) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	before := time.Now()
+	if err := r.kb.Send(ctx, rep); err != nil {
+		return &undelivered{err, chords, landed, len(rep.Keys()) == 0}
+	}
+	r.sent++
+	r.down = rep != hid.Report{}
+	r.last = before // the key may have landed as early as that
+	return nil
+}
+
+// scale divides a pause by the speed.
+func (r *run) scale(d time.Duration) time.Duration {
+	switch s := r.vars.Speed; {
+	case s <= 0:
+		return d
+	case math.IsInf(s, 1):
+		return 0
+	default:
+		return time.Duration(float64(d) / s)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// wait sleeps, and says what for where it takes long.
+func (r *run) wait(ctx context.Context, d time.Duration, what string) error {
+	start := time.Now()
+	for d > 0 {
+		left := d - time.Since(start)
+		if left <= 0 {
+			return nil
+		}
+		if d >= time.Second {
+			r.waiting(what, time.Since(start), d)
+		}
+		if err := sleep(ctx, min(left, tellEvery)); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+func (r *run) waiting(what string, so, most time.Duration) {
+	r.on(Event{Kind: EventWait, Step: r.step, Text: what, For: so, Max: most, Reports: r.sent, Belief: r.belief})
+}
+
+// hold keeps one key down.
+func (r *run) hold(ctx context.Context, o *op) error {
+	reports := hid.Reports(o.chords)
+	longest := 0
+	for i, rep := range reports {
+		if len(rep.Keys()) > 0 {
+			longest = i
+		}
+	}
+	for i, rep := range reports {
+		landed := 0
+		if i > longest {
+			landed = len(o.chords)
+		}
+		if err := r.report(ctx, rep, o.chords, landed); err != nil {
+			return err
+		}
+		if i == longest {
+			if err := r.wait(ctx, r.scale(o.after), o.chords[0].String()+" is held down"); err != nil {
+				return err
+			}
+		} else if err := sleep(ctx, r.scale(o.pace.Lead)); err != nil {
+			return err
+		}
+	}
+	r.tell(o, o.chords[0].String(), r.press(o.chords))
+	return nil
+}
+
+// capsKnown refuses to type a secret where the light says that Caps Lock is on.
+func (r *run) capsKnown() error {
+	kb, ok := r.kb.(lights)
+	if !ok {
+		return nil
+	}
+	if on, known := kb.LEDs(); known && on&hid.CapsLock != 0 && r.capsAre("off") {
+		return fmt.Errorf("its light is on: %w", ErrCapsLock)
+	}
+	return nil
+}
+
+func (r *run) capsAre(state string) bool {
+	return r.belief.All(func(w dcui.World) bool { v, ok := w.Now("caps"); return ok && v == state })
+}
+
+// capsOff reads Caps Lock from its light and turns it off.
+func (r *run) capsOff(ctx context.Context, o *op) error {
+	if r.capsAre("off") {
+		return nil
+	}
+	switch kb := r.kb.(type) {
+	case capsSetter:
+		if err := kb.SetCapsLock(ctx, false, ledWithin); err != nil {
+			return fmt.Errorf("%w: %w", ErrCapsLock, err)
+		}
+	case lights:
+		on, known := kb.LEDs()
+		if !known {
+			return fmt.Errorf("the host shows no lights: %w", ErrCapsLock)
+		}
+		if on&hid.CapsLock != 0 {
+			if err := r.send(ctx, o, []hid.Chord{{Key: hid.KeyCapsLock}}); err != nil {
+				return err
+			}
+			if on, known = kb.LEDs(); !known || on&hid.CapsLock != 0 {
+				return fmt.Errorf("its light stays on: %w", ErrCapsLock)
+			}
+		}
+	default:
+		return fmt.Errorf("this keyboard has no lights: %w", ErrCapsLock)
+	}
+	r.belief = r.belief.CapsOff()
+	return nil
+}
+
+// probe asks for a sign of life, and stops the run without one.
+func (r *run) probe(ctx context.Context, c Condition) error {
+	if c.Kind == "led" {
+		kb, ok := r.kb.(prober)
+		if !ok {
+			return r.predict(c)
+		}
+		if err := kb.Probe(ctx, hid.KeyNumLock, ledWithin); err != nil {
+			return err
+		}
+		r.on(Event{Kind: EventVerify, Step: r.step, Text: c.String(), OK: true, Reports: r.sent, Belief: r.belief})
+		return nil
+	}
+	ok, predicted, err := r.ask(ctx, c)
+	if err == nil && !ok {
+		err = errors.New("not so")
+	}
+	if err != nil {
+		return &VerifyError{c, predicted, err}
+	}
+	// What was seen is evidence.
+	if left := sorted(r.belief, c).Where(func(w dcui.World) bool { return holds(w, c) }); left.Len() > 0 {
+		r.belief = left
+	}
+	return nil
+}
+
+// predict asks the model.
+func (r *run) predict(c Condition) error {
+	b := sorted(r.belief, c)
+	ok := b.All(func(w dcui.World) bool { return holds(w, c) })
+	r.on(Event{Kind: EventVerify, Step: r.step, Text: c.String(), OK: ok, Predict: true, Reports: r.sent, Belief: r.belief})
+	if !ok {
+		return &VerifyError{Condition: c, Predicted: true}
+	}
+	return nil
+}
+
+func (r *run) verify(ctx context.Context, c Condition) error {
+	ok, predicted, err := r.ask(ctx, c)
+	if err != nil || !ok {
+		return &VerifyError{c, predicted, err}
+	}
+	return nil
+}
+
+// ask asks the network, or the model where nobody does, until a condition holds
+// or its time is over.
+func (r *run) ask(ctx context.Context, c Condition) (ok, predicted bool, err error) {
+	if !c.Network() && c.Kind != "icmp" || r.vars.Prober == nil {
+		err := r.predict(c)
+		return err == nil, true, nil
+	}
+	c.Host = r.fill(c.Host)
+	within := c.Within
+	if within <= 0 {
+		within = DefaultWithin
+	}
+	if t := r.vars.Timeout; t > 0 {
+		within = min(within, t)
+	}
+	start, told := time.Now(), time.Time{}
+	asking, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	for {
+		if told.IsZero() || time.Since(told) > tellEvery-askEvery {
+			told = time.Now()
+			r.waiting(c.String(), time.Since(start), within)
+		}
+		ok, err := r.askOnce(asking, c, start, within, &told)
+		switch {
+		case ok:
+			r.on(Event{Kind: EventVerify, Step: r.step, Text: c.String(), OK: true, Reports: r.sent, Belief: r.belief})
+			return true, false, nil
+		case err != nil && asking.Err() == nil:
+			return false, false, err
+		}
+		if sleep(asking, askEvery) != nil {
+			break
+		}
+	}
+	r.on(Event{Kind: EventVerify, Step: r.step, Text: c.String(), Reports: r.sent, Belief: r.belief})
+	if err := ctx.Err(); err != nil {
+		return false, false, err
+	}
+	return false, false, fmt.Errorf("not within %s", within)
+}
+
+// askOnce asks the Prober, and goes on saying what is waited for where its
+// answer takes long.
+func (r *run) askOnce(ctx context.Context, c Condition, start time.Time, within time.Duration, told *time.Time) (bool, error) {
+	type answer struct {
+		ok  bool
+		err error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		ok, err := r.vars.Prober.Probe(ctx, c)
+		done <- answer{ok, err}
+	}()
+	silence := time.NewTimer(time.Until(told.Add(tellEvery)))
+	defer silence.Stop()
+	for {
+		select {
+		case a := <-done:
+			return a.ok, a.err
+		case <-silence.C:
+			*told = time.Now()
+			silence.Reset(tellEvery)
+			r.waiting(c.String(), time.Since(start), within)
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+}
+
+// fill puts the values of variables into a host's address.
+func (r *run) fill(s string) string {
+	for _, v := range r.recipe.Vars {
+		value, ok := r.vars.Values[v.Name]
+		if !ok {
+			value = v.Default
+		}
+		s = strings.ReplaceAll(s, "${"+v.Name+"}", value)
+	}
+	return s
+}
