@@ -413,6 +413,11 @@ func (a *app) vchUp(ctx context.Context, flags *pflag.FlagSet, f *vchUpFlags, ar
 			return usagef("a duration of %v has already passed", d)
 		}
 	}
+	for _, d := range []*time.Duration{&f.upload, &f.address, &f.ready} {
+		if set.Timeout > 0 && (*d == 0 || *d > set.Timeout) {
+			*d = set.Timeout
+		}
+	}
 	for r, n := range base.Networks {
 		if n.IP.IsValid() && len(names) > 1 {
 			return usagef("%d VCHs cannot share the static address %s of the %s network", len(names), n.IP, r)
