@@ -538,3 +538,53 @@ func TestPace(t *testing.T) {
 		}
 	}
 }
+
+// A run that loses its host at any report: the exit code says what is known, no
+// report is sent a second time, and afterwards the host sees no keyboard.
+func TestGadgetLosesHost(t *testing.T) {
+	chords, err := hid.ParseChords("A B C")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reports := hid.Reports(chords)
+	for n := 1; n <= len(reports); n++ {
+		for _, lost := range []error{&hid.DeliveryError{State: hid.Refused, Err: hid.ErrNoHost}, context.DeadlineExceeded} {
+			t.Run(fmt.Sprintf("%d/%T", n, lost), func(t *testing.T) {
+				t.Parallel()
+				a, r := &app{env: testEnv(t)}, newFakeRoot(t)
+				asked := 0
+				c := &cable{root: r, after: func(int) error {
+					if asked++; asked >= n {
+						return lost
+					}
+					return nil
+				}}
+				kb, err := openFake(t, a, r, c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = kb.Type(t.Context(), chords, hid.Pace{})
+				want := exitChanged
+				if n == 1 && lost != context.DeadlineExceeded {
+					want = exitUnchanged
+				}
+				if got := exitCode(t.Context(), keysFault(kb, err)); got != want {
+					t.Errorf("exit %d, want %d: %v", got, want, err)
+				}
+				if err := kb.Close(); err != nil {
+					t.Error(err)
+				}
+				if fmt.Sprint(c.got) != fmt.Sprint(reports[:n-1]) {
+					t.Errorf("the host got %v", c.got)
+				}
+				// Beyond the lost one there is at most the attempt to release.
+				if asked > n+1 {
+					t.Errorf("%d reports were tried after the one that was lost", asked-n)
+				}
+				if r.bound() != "" || a.keyboardUser(r.root) != "" {
+					t.Errorf("bound to %q, used by %q", r.bound(), a.keyboardUser(r.root))
+				}
+			})
+		}
+	}
+}
