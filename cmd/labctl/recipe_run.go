@@ -215,18 +215,9 @@ func (a *app) prepare(cmd *cobra.Command, arg string, f *running, rehearse bool)
 // it takes, so that the rehearsal shows what the others leave open. The facts
 // that were given stay; where they make it wrong, the verdict stands.
 func (a *app) settle(ctx context.Context, j *job) error {
-	// What a recipe needs of a host is looked for on the usual version, with
-	// the console where it usually stands.
-	pinned := mergeFacts(map[string]string{"esxi": "7.0", "screen": "welcome"}, j.facts)
-	v := j.verdict
-	if p, err := a.compile(j.recipe, pinned, j.vars); err == nil {
-		if v, err = p.Check(ctx); err != nil {
-			return a.recipeFault(err)
-		}
-	}
-	usual, err := simulated(j.recipe, pinned, v)
+	usual, err := a.usualHost(ctx, j)
 	if err != nil {
-		return usagef("%w", err)
+		return err
 	}
 	facts := maps.Clone(j.facts)
 	for name := range j.recipe.Requires {
@@ -260,6 +251,38 @@ func (a *app) settle(ctx context.Context, j *job) error {
 			return nil
 		}
 	}
+}
+
+// usualHost gives every fact of a host that a recipe has something to do on: of
+// the usual version, or else of the newest, with the console where it usually
+// stands.
+func (a *app) usualHost(ctx context.Context, j *job) (map[string]string, error) {
+	versions := dcui.FactValues("esxi")
+	slices.Reverse(versions)
+	usual := slices.Index(versions, "7.0")
+	versions = slices.Concat(versions[usual:usual+1], versions[:usual], versions[usual+1:])
+	best := j.verdict
+	pinned := j.facts
+	for _, version := range versions {
+		facts := mergeFacts(map[string]string{"esxi": version, "screen": "welcome"}, j.facts)
+		p, err := a.compile(j.recipe, facts, j.vars)
+		if err != nil {
+			return nil, err
+		}
+		v, err := p.Check(ctx)
+		if err != nil {
+			return nil, a.recipeFault(err)
+		}
+		if slices.ContainsFunc(v.Worlds, func(e recipes.Ending) bool { return e.OK }) {
+			best, pinned = v, facts
+			break
+		}
+	}
+	facts, err := simulated(j.recipe, pinned, best)
+	if err != nil {
+		return nil, usagef("%w", err)
+	}
+	return facts, nil
 }
 
 // simulated gives every fact of the host that a recipe is rehearsed on: as
@@ -415,6 +438,7 @@ func (a *app) runRecipe(cmd *cobra.Command, arg string, f *running, rehearse boo
 	if j.program, err = a.compile(j.recipe, j.facts, j.vars); err != nil {
 		return err
 	}
+	a.warnOfLife(ctx, j)
 	if err := a.confirmRun(ctx, j); err != nil {
 		return err
 	}
@@ -509,16 +533,40 @@ func secretInstead(name string) string {
 	return secretVariable(name) + " or --secret-file " + name + "=FILE"
 }
 
+// warnOfLife says so where a recipe that destroys is about to be typed into a
+// host whose API answers: it is meant for one that is gone.
+func (a *app) warnOfLife(ctx context.Context, j *job) {
+	if j.vars.Prober == nil || !worstEnd(j.verdict).Destructive() {
+		return
+	}
+	for _, c := range j.recipe.Verify {
+		if c.Kind != "reachable" || c.Host != "" {
+			continue
+		}
+		if up, err := j.vars.Prober.Probe(ctx, c); err == nil && up {
+			a.warn("%s already: %s is for a host that is cut off, and ends with: %s", c, j.recipe.Name, worstEnd(j.verdict))
+			a.hint("labctl net plan %s shows what its API can do instead", j.name())
+		}
+		return
+	}
+}
+
+// worstEnd is the worst effect in any world of a verdict.
+func worstEnd(v *recipes.Verdict) dcui.Effect {
+	worst := dcui.Nothing
+	for _, e := range v.Worlds {
+		worst = max(worst, e.World.Effect())
+	}
+	return worst
+}
+
 // confirmRun asks before keys go to a host that is not simulated. What destroys
 // is confirmed with the host's name.
 func (a *app) confirmRun(ctx context.Context, j *job) error {
 	if j.sim || a.yes {
 		return nil
 	}
-	worst := dcui.Nothing
-	for _, e := range j.verdict.Worlds {
-		worst = max(worst, e.World.Effect())
-	}
+	worst := worstEnd(j.verdict)
 	if !worst.Destructive() && j.recipe.Risk != recipes.Destructive {
 		ok, err := a.confirm(ctx, fmt.Sprintf("type %s into %s (%s)?", j.recipe.Name, j.name(), worst))
 		if err == nil && !ok {
@@ -613,6 +661,9 @@ func (a *app) typeRecipe(ctx context.Context, j *job, f *running) error {
 		}
 		if e.Belief.Len() > 0 {
 			res.follow(e.Belief)
+		}
+		if e.Kind == recipes.EventWait && slices.ContainsFunc(j.recipe.Verify, func(c recipes.Condition) bool { return c.String() == e.Text }) {
+			a.leaving("no key, all of them were delivered; %s was not seen yet", e.Text)
 		}
 		view.show(e)
 	})

@@ -453,15 +453,15 @@ func (a *app) vchUp(ctx context.Context, flags *pflag.FlagSet, f *vchUpFlags, ar
 
 // opsUser finds whom the appliance logs in as, if it is somebody of its own.
 func (a *app) opsUser(ctx context.Context, f *vchUpFlags, s *vch.Spec) (err error) {
-	access := f.config.Ops
+	access := f.config.Ops.access()
 	if f.opsUser != "" && f.opsUser != access.User {
-		access = Access{User: f.opsUser}
+		access = &Access{User: f.opsUser}
 	}
 	if access.User == "" {
 		return nil
 	}
 	s.User = access.User
-	s.Password, err = a.passwords.source(a, &access, "vch.ops", fmt.Sprintf("password of %s, for the appliance:", access.User), []string{"LABCTL_OPS_PASSWORD"})(ctx)
+	s.Password, err = a.passwords.source(a, access, "vch.ops", fmt.Sprintf("password of %s, for the appliance:", access.User), []string{"LABCTL_OPS_PASSWORD"})(ctx)
 	return err
 }
 

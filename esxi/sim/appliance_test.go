@@ -1,11 +1,13 @@
 package sim
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -122,6 +124,27 @@ func TestTheGoldenKeysBoot(t *testing.T) {
 		t.Errorf("busybox says %q", out)
 	}
 	run("run", "-d", "--name", "server", "nginx")
+	run("create", "--name", "spare", "busybox", "echo", "spare")
+	vm := c.vm("vch1")
+	for _, call := range []func(context.Context) (*object.Task, error){vm.PowerOff, vm.PowerOn} {
+		task, err := call(within(t))
+		if err == nil {
+			err = task.Wait(within(t))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	st = vchOf(t, l, "vch1", "up", "failed") // with another address
+	names := map[string]string{}
+	for _, b := range st.Containers {
+		names[b.Name] = b.State
+	}
+	same(t, "containers after a restart", names, map[string]string{"server": "running", "spare": "exited"})
+	if out := run("start", "-a", "spare"); out != "spare\n" {
+		t.Errorf("a container of before says %q", out)
+	}
+	run("rm", "spare")
 	if boxes := vchOf(t, l, "vch1", "up").Containers; len(boxes) != 1 || boxes[0].State != "running" {
 		t.Errorf("containers: %+v", boxes)
 	}
@@ -383,6 +406,19 @@ func TestWhatKeepsAVCHFromBooting(t *testing.T) {
 			v.reconfigure(types.VirtualMachineConfigSpec{ExtraConfig: options(golden)})
 		})
 	}
+	t.Run("another password", func(t *testing.T) {
+		keys := maps.Clone(golden)
+		if err := seal(keys, "t1", "wrong"); err != nil {
+			t.Fatal(err)
+		}
+		v.reconfigure(types.VirtualMachineConfigSpec{ExtraConfig: options(keys)})
+		v.power(true)
+		if st := vchOf(t, l, "t1", "up", "failed"); !strings.Contains(st.Reason, "user name or password") {
+			t.Errorf("%+v", st)
+		}
+		v.power(false)
+		v.reconfigure(types.VirtualMachineConfigSpec{ExtraConfig: options(golden)})
+	})
 	t.Run("an image that is cut off", func(t *testing.T) {
 		whole := fakeISO(bundleVersion, 1<<20)
 		file := "t1/" + bundleVersion + "-appliance.iso"

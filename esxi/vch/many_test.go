@@ -114,7 +114,7 @@ func TestBootFailures(t *testing.T) {
 		"component":  {`{"fault": "component-fails", "component": "port-layer"}`, "port-layer did not start: ", time.Minute},
 		"power":      {`{"fault": "boot-power-off"}`, "powered itself off", time.Minute},
 		"no address": {`{"fault": "no-address"}`, "no address 1s after power-on", time.Minute},
-		"slow":       {`{"fault": "no-address"}`, "not ready 500ms after power-on", 500 * time.Millisecond},
+		"slow":       {`{"fault": "no-address"}`, "500ms after power-on", 500 * time.Millisecond},
 		"upload":     {`{"fault": "upload-broken", "bytes": 300000}`, "upload [datastore1] t1/", time.Minute},
 	} {
 		l.reset()
