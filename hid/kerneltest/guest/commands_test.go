@@ -130,8 +130,8 @@ func TestKilled(t *testing.T) {
 		until(t, 5*time.Second, "the watchdog is gone", func() bool { return len(processes()) == 0 })
 	}
 	t.Logf("%d first keys were lost on a host that was not ready", late)
-	figure("kill -9 to release, median of all, ms", median(after))
-	figure("kill -9 to release, longest of all, ms", longest.Seconds()*1000)
+	figure("kill-to-release-ms", median(after))
+	figure("kill-to-release-max-ms", longest.Seconds()*1000)
 	labctlOK(t, nil, "hid", "press", "F2", "--settle", "0s")
 }
 
