@@ -146,6 +146,9 @@ func (p *prober) Probe(ctx context.Context, c recipes.Condition) (bool, error) {
 			port = n // where its API is from here
 		}
 	}
+	if host == "" {
+		return false, errors.New("the host's address is not known")
+	}
 	up, err := answers(ctx, host, port, c.TCP == 443)
 	if err != nil {
 		return false, err
