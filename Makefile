@@ -10,13 +10,16 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 # run, and the skip is said aloud.
 RACE := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && [ "$$($(GO) env CGO_ENABLED)" = 1 ] && echo -race)
 
-.PHONY: help build test lint bench demo schema fuzz clean
+.PHONY: help build build-usb test lint bench demo schema fuzz clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## bin/labctl and bin/labsim, static
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
+
+build-usb: ## bin/labctl-usb, with hid watch; needs gcc, pkg-config and libusb-1.0-0-dev
+	CGO_ENABLED=1 $(GO) build -trimpath -tags usb -o bin/labctl-usb ./cmd/labctl
 
 lint: ## gofmt, vet, staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \

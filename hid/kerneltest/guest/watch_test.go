@@ -46,7 +46,7 @@ type seen struct {
 	Event, Report, Key, Name, Want, Got, Error string
 	Position                                   int
 	Version                                    int
-	Keys, Reports                              int
+	Keys, Reports, Odd                         int
 	Secret, OK                                 bool
 	Recipe                                     struct {
 		Outcome     string
@@ -125,8 +125,8 @@ func TestWatchTyping(t *testing.T) {
 	if !slices.Equal(got, want.Reports) {
 		t.Errorf("%d reports came, want %d; they differ from %d on", len(got), len(want.Reports), firstDifference(got, want.Reports))
 	}
-	if r.Keys != keys {
-		t.Errorf("%d keys, want %d", r.Keys, keys)
+	if r.Keys != keys || r.Odd != 0 {
+		t.Errorf("%d keys and %d odd transfers, want %d and none", r.Keys, r.Odd, keys)
 	}
 	if s := console.text(); s != "" {
 		t.Errorf("the console got %d characters: %.40q", len(s), s)
