@@ -188,6 +188,24 @@ func TestWatchComparesAndMasks(t *testing.T) {
 	}
 }
 
+// A recipe's secret is hidden where it stands, whatever the model makes of it.
+func TestWatchMasksOutsideFields(t *testing.T) {
+	const secret = "xY7;q"
+	want, reports := wantedOf(t, secret, "ALT+F1", "${password}", "ENTER")
+	events, r, said, code := cableWatched(t, &watch{recipe: "mine", want: want}, "json", reports)
+	if code != 0 || r.Recipe.Outcome != "same" || !r.Secret {
+		t.Errorf("exit %d: %s", code, said)
+	}
+	if i := slices.IndexFunc(events, func(e watchEvent) bool { return e.Event == "secret" && e.Name == "password" }); i < 0 {
+		t.Errorf("no ${password} among the events: %s", said)
+	}
+	for i, press := range pressesOf(t, secret) {
+		if strings.Contains(said, press) {
+			t.Errorf("the output holds character %d: %s", i+1, said)
+		}
+	}
+}
+
 // A watcher without a recipe knows a secret by where it goes, or by what labctl
 // does before it.
 func TestWatchMasksWithoutRecipe(t *testing.T) {
