@@ -314,3 +314,35 @@ func TestWatchWaits(t *testing.T) {
 		t.Error("the wait goes on after --timeout")
 	}
 }
+
+// The picture on a terminal, large and small, holds no key of a secret either.
+func TestWatchPicture(t *testing.T) {
+	const secret = "xY7;q"
+	want, reports := wantedOf(t, secret, "F2", "TAB", "${password}", "ENTER")
+	w := &watch{a: &app{env: &env{stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}}}, recipe: "mine", want: want, password: secret, live: &live{}}
+	if err := w.reset(); err != nil {
+		t.Fatal(err)
+	}
+	see := func(want ...string) {
+		t.Helper()
+		for _, size := range [][2]int{{100, 40}, {82, 30}, {80, 24}, {20, 3}, {1, 1}} {
+			text := w.picture(size[0], size[1]).text()
+			for _, s := range want {
+				if size[0] >= 80 && !strings.Contains(text, s) {
+					t.Errorf("%v: no %q in\n%s", size, s, text)
+				}
+			}
+		}
+	}
+	see("waiting for the keyboard", "none of mine has come")
+	w.take(usbwatch.Event{Kind: usbwatch.EventFound, Device: &usbwatch.Device{Name: "Keyboard", Manufacturer: "labctl"}})
+	see("giving the sign to labctl Keyboard")
+	w.take(usbwatch.Event{Kind: usbwatch.EventReady})
+	for i, r := range reports {
+		w.take(usbwatch.Event{Kind: usbwatch.EventReport, Report: r, At: time.Unix(0, int64(i))})
+		if i == len(reports)/2 {
+			see("TAB ${password}", "as compiled so far: 2 of 4 keys")
+		}
+	}
+	see("3 keys in 6 reports, and a secret", "all 4 keys of mine, as compiled", "System Customization")
+}
