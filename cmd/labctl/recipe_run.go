@@ -193,6 +193,7 @@ func (a *app) prepare(cmd *cobra.Command, arg string, f *running, rehearse bool)
 		return nil, err
 	}
 	if j.host != nil {
+		j.vars.Pace = j.host.Pace.pace()
 		j.facts = hostFacts(j.host)
 		if err := checkFacts(j.facts); err != nil {
 			return nil, fmt.Errorf("host %s in the config: %w", j.host.Name, err)
