@@ -128,4 +128,3 @@ func TestFactPropertiesByVersion(t *testing.T) {
 		}
 	}
 }
-

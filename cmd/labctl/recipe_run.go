@@ -192,9 +192,8 @@ func (a *app) prepare(cmd *cobra.Command, arg string, f *running, rehearse bool)
 		return nil, err
 	}
 	if j.host != nil {
-		j.facts = hostFacts(j.host)
-		if err := checkFacts(j.facts); err != nil {
-			return nil, fmt.Errorf("host %s in the config: %w", j.host.Name, err)
+		if j.facts, j.vars.Idle, err = a.knownFacts(j.host); err != nil {
+			return nil, err
 		}
 	}
 	j.facts = mergeFacts(j.facts, given)
@@ -599,6 +598,11 @@ func (a *app) typeRecipe(ctx context.Context, j *job, f *running) error {
 	if err != nil {
 		return err
 	}
+	if effects := effectsOf(j.verdict); j.host != nil && !j.sim && slices.Max(effects) > dcui.PingTest {
+		if err := a.acting(j.host.Name, command+" "+j.recipe.Name, effects...); err != nil {
+			return err
+		}
+	}
 	if !j.sim {
 		a.leaving("keys of %s may be half typed on %s; the keyboard's watchdog releases them", j.recipe.Name, j.name())
 		defer a.leaving("")
@@ -637,6 +641,17 @@ func (a *app) typeRecipe(ctx context.Context, j *job, f *running) error {
 		err = failed
 	}
 	return err
+}
+
+// effectsOf lists what a program does in some world, nothing included.
+func effectsOf(v *recipes.Verdict) []dcui.Effect {
+	out := []dcui.Effect{dcui.Nothing}
+	for _, e := range v.Worlds {
+		if effect := e.World.Effect(); !slices.Contains(out, effect) {
+			out = append(out, effect)
+		}
+	}
+	return out
 }
 
 // predictionError is a simulated host that did not end as it was to.

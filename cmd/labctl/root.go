@@ -28,6 +28,7 @@ type app struct {
 	streamed bool         // an event was written, so the result ends a stream
 
 	insecureWarning        sync.Once
+	saidFacts              string      // the host whose learned facts were told
 	asking                 atomic.Bool // a question is on the terminal
 	load                   func() (*settings, error)
 	passwords              passwords
