@@ -69,6 +69,7 @@ stale, 5 failed and everything is as it was, 6 failed and not as it was,
 		a.dcuiCommand(),
 		a.hidCommand(),
 		a.configCommand(),
+		a.doctorCommand(),
 		a.versionCommand(),
 		a.completionCommand())
 	root.SilenceErrors, root.SilenceUsage = true, true
