@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# What `make demo` runs: the main job, on the simulated homelab, as a user would
-# see it. Everything it writes is in a temporary folder that goes with it.
+# What `make demo` runs: the three jobs, on the simulated homelab, as a user
+# would see them. Everything it writes is in a temporary folder that goes with it.
 set -euo pipefail
 bin=$(cd "$(dirname "$0")/../bin" && pwd)
 dir=$(mktemp -d)
 lab=
 trap '[ -z "$lab" ] || { kill -INT "$lab" 2>/dev/null; wait "$lab" 2>/dev/null; } || true; rm -rf "$dir"' EXIT
 cd "$dir"
-export PATH="$bin:$PATH" HOME="$dir" XDG_STATE_HOME="$dir/state" LABCTL_CONFIG="$dir/labctl.yaml"
+export PATH="$bin:$PATH" HOME="$dir" XDG_STATE_HOME="$dir/state" XDG_DATA_HOME="$dir/data" LABCTL_CONFIG="$dir/labctl.yaml"
 
 say() { printf '\n\033[1m# %s\033[0m\n' "$*"; }
 [ -t 1 ] && [ -z "${NO_COLOR:-}" ] || say() { printf '\n# %s\n' "$*"; }
@@ -75,3 +75,18 @@ say "what is left over on purpose, and when it may go"
 run labctl net cleanup nuc01
 run labctl net cleanup nuc01 --yes
 run labctl net show nuc01
+
+say "the second job: a host that no API reaches, and a keyboard that nobody watches"
+say "counting keys is dangerous: the same keys restore the network of one host and wipe that of another"
+run labctl recipe check seed-restore-standard-switch || echo "(exit $?)"
+
+say "a recipe names what it wants; the keys are found for what is known of nuc01, and rehearsed on the model"
+run labctl recipe rehearse restore-standard-switch --host nuc01
+
+say "the third job: a Virtual Container Host for an afternoon"
+run labctl vch up t1
+run labctl vch ls
+run labctl vch inspect t1
+run labctl vch test t1
+run labctl vch down t1 --yes
+run labctl vch ls

@@ -226,12 +226,12 @@ func TestSecretInTheOpen(t *testing.T) {
 			t.Errorf("%s: %v", src, err)
 		}
 	}
-	p, err := compile(head+"  - keys: F2 TAB ${password} ENTER\n", with(seedHost, "screen", ""))
+	p, err := compile(head+"  - keys: F2 TAB ${password}\n", with(seedHost, "screen", ""))
 	if err != nil {
 		t.Fatal(err)
 	}
 	v, err := p.Check(t.Context())
-	if err != nil || v.Verdict != Unsafe || len(v.Notes) != 1 || v.Notes[0].Line != 5 || v.Notes[0].Col != 18 {
+	if err != nil || v.Verdict != Unsafe || !slices.Equal(v.Risks, []string{"open-secret"}) || len(v.Notes) != 1 || v.Notes[0].Line != 5 || v.Notes[0].Col != 18 {
 		t.Errorf("%v, notes %v", v.Verdict, v.Notes)
 	}
 	p, err = compile(head+"  - login\n", with(seedHost, "screen", ""))

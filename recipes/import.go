@@ -222,10 +222,13 @@ func (in *importer) duckyKeys(text string, at span) (hid.Chord, bool) {
 		}
 		for m := range strings.SplitSeq(upper, "-") {
 			bit, ok := duckyModsByName[m]
+			_, key := duckyUsages[upper]
 			switch {
 			case ok:
 				c.Mods |= bit
 				continue
+			case key:
+				in.fail(at, "write each key on a line of its own", "a key stands at the end of its line, after its modifiers")
 			case i == 0 && !slices.Contains(duckyCommands3, first):
 				in.fail(at, meant(first, slices.Concat(slices.Sorted(maps.Keys(duckyUsages)), duckyWords)), "unknown command %s", words[0])
 			case i == 0:

@@ -123,6 +123,8 @@ func TestImportFaults(t *testing.T) {
 		{"nothing", Ducky, "REM nothing\n\nDELAY 5\n", []string{"x:1:1: nothing in it is typed"}, ""},
 		{"unknown command", Ducky, "F2\nSTRNG a\n", []string{"x:2:1: unknown command STRNG"}, "did you mean STRING?"},
 		{"unknown key", Ducky, "  CTRL DOWNAROW\n", []string{"x:1:3: unknown key DOWNAROW"}, "did you mean DOWNARROW?"},
+		{"two keys", Ducky, "TAB ENTER\n", []string{"x:1:1: a key stands at the end"}, "each key"},
+		{"capitals", Ducky, "string x\n", []string{"x:1:1: unknown command string"}, "did you mean STRING?"},
 		{"DuckyScript 3", Ducky, "WHILE TRUE\nF2\nEND_WHILE\n", []string{"x:1:1: WHILE is a command of DuckyScript 3", "x:3:1: END_WHILE is"}, "write it as keys and delays"},
 		{"a bad delay", Ducky, "DELAY x\nDELAY -1\nDELAY 99999999\nF2\n", []string{"x:1:1: want a number from 0 to 3600000", "x:2:1: want", "x:3:1: want"}, ""},
 		{"nothing to repeat", Ducky, "REPEAT 3\nF2\n", []string{"x:1:1: nothing stands before it"}, ""},

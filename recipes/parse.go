@@ -1,6 +1,7 @@
 package recipes
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -35,6 +36,7 @@ const (
 )
 
 func parse(file string, src []byte, stack []string) (*Recipe, error) {
+	src = bytes.TrimPrefix(src, []byte("\uFEFF")) // some editors start a file with it
 	d := &decoder{src: newSource(file, src), anchors: map[string]ast.Node{}, stack: append(slices.Clone(stack), file)}
 	r := &Recipe{File: file, Source: slices.Clone(src), Risk: Destructive, at: map[string]place{}}
 	d.r = r
@@ -60,6 +62,7 @@ type decoder struct {
 	anchors map[string]ast.Node
 	aliases int
 	uses    []inputUse
+	typed   int      // words of all steps
 	stack   []string // files that are being read, for includes
 }
 
@@ -253,6 +256,9 @@ func (d *decoder) unknown(p pair, what string, known []string) {
 	if near := nearest(p.key, known); near != "" {
 		hint = "did you mean " + near + "?"
 	}
+	if strings.HasPrefix(p.key, "-") {
+		hint = "a blank belongs after the dash: - " + strings.TrimLeft(p.key, "-")
+	}
 	d.fail(p.at, hint, "unknown %s %s", what, p.key)
 	if sounds.MatchString(p.key) {
 		// A password has no place in a recipe; where it stands all the same it is
@@ -314,7 +320,7 @@ func (d *decoder) recipe(n ast.Node) {
 		case "esxi":
 			r.ESXi = d.str(p.value, "esxi")
 			if versions := d.versions(r.ESXi, d.src.node(p.value)); versions != nil {
-				r.requires = append(r.requires, requirement{"esxi", versions, d.src.node(p.value)})
+				r.requires = append(r.requires, requirement{"esxi", versions, "ESXi " + r.ESXi, d.src.node(p.value)})
 			}
 		case "requires":
 			r.Requires = map[string]string{}
@@ -609,6 +615,10 @@ func (d *decoder) step(n ast.Node, outer []requirement) {
 		case slices.Contains(actionNames, s):
 			d.fail(at, "", "the step %s says what: %s: …", s, s)
 		default:
+			if name, rest, ok := strings.Cut(s, " "); ok && slices.Contains(actionNames, name) {
+				d.fail(at, "write "+name+": "+strings.TrimSpace(rest), "the step %s has no colon", name)
+				return
+			}
 			d.unknown(pair{key: s, at: at}, "step", actionNames)
 		}
 		return
@@ -787,6 +797,9 @@ func (d *decoder) action(p pair, s Step) {
 		d.steps(d.list(v, "steps"), s.when)
 		return
 	}
+	if d.typed += len(s.words); d.typed > maxKeysAll && d.typed-len(s.words) <= maxKeysAll {
+		d.fail(s.at, "", "more than %d keys in one recipe", maxKeysAll)
+	}
 	d.r.Steps = append(d.r.Steps, s)
 }
 
@@ -885,6 +898,7 @@ func (d *decoder) conditions(n ast.Node, what string) []Condition {
 		d.fail(d.src.node(n), "write it like reachable: {tcp: 443, within: 3m}, or management: standard", "%s: %q says nothing that could hold", what, s)
 		return nil
 	}
+	faults := len(d.errs)
 	var out []Condition
 	var loose *Condition // tcp and within without reachable: in front
 	for _, p := range d.pairs(n, what) {
@@ -935,6 +949,12 @@ func (d *decoder) conditions(n ast.Node, what string) []Condition {
 	}
 	if loose != nil {
 		out = append(out, *loose)
+	}
+	switch n.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		if len(out) == 0 && len(d.errs) == faults {
+			d.fail(d.src.node(n), "", "%s is empty", what)
+		}
 	}
 	return out
 }

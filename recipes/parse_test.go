@@ -61,6 +61,7 @@ func TestParseErrors(t *testing.T) {
 		{"bad key name in a block", head + "  - keys: |\n      F2 TAB\n      ENTRE\n", []string{`6:7: bad key name "ENTRE"`}},
 		{"the same word twice", head + "  - keys: F2 FF2 F2 FF2\n", []string{`4:14: bad key name "FF2"`, `4:21: bad key name "FF2"`}},
 		{"bad count", head + "  - keys: DOWN×0 DOWNx9999\n  - keys: x2 DOWN\n", []string{"4:11: want a count from 1", "4:18: want a count from 1", "5:11: no key to repeat"}},
+		{"too many keys", head + "  - keys: DOWN×4000 UP×2\n  - keys: UP×4000\n  - keys: UP×4000\n", []string{"4:21: more than 4000 keys", "6:5: more than 10000 keys"}},
 		{"a key too many", head + "  - keys: ALT+F2+F3\n", []string{`4:11: bad key name "ALT+F2+F3": two keys`}},
 		{"open text", head + "  - keys: F2 \"abc\n", []string{"4:14: a text without its closing quote"}},
 		{"open name", head + "  - keys: F2 ${password\n", []string{"4:14: ${ without its }"}},
@@ -79,6 +80,9 @@ func TestParseErrors(t *testing.T) {
 		{"bad duration", head + "  - wait: 3\n  - wait: -1s\n", []string{`4:11: wait wants a duration and is "3"`, "5:11: wait wants a duration above nothing"}},
 		{"bad confirm", head + "  - confirm: F12\n", []string{`4:14: confirm cannot be "F12"`}},
 		{"bad login", head + "  - login: F3\n  - login: {usr: root}\n", []string{`4:12: login cannot be "F3"`, "5:13: unknown key usr"}},
+		{"no blank after the dash", "recipe: x\nsteps:\n- anchor\n-keys: F2\n", []string{"4:1: unknown key -keys"}},
+		{"no colon", head + "  - keys F2 TAB\n", []string{"4:5: the step keys has no colon"}},
+		{"empty condition", head + "  - anchor\nverify:\n  - {}\n", []string{"6:5: verify is empty"}},
 		{"two actions", head + "  - select: Network Restore Options\n    confirm: F11\n", []string{"5:5: a second action in one step: confirm"}},
 		{"empty steps", "recipe: x\nsteps: []\n", []string{"2:1: steps is empty"}},
 		{"no steps", "recipe: x\n", []string{"1:1: steps: is missing"}},
@@ -121,6 +125,19 @@ func TestParseErrors(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Files from other systems are read as they are meant.
+func TestParseForeignFiles(t *testing.T) {
+	src, err := libraryFile("restore-standard-switch.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []string{strings.ReplaceAll(string(src), "\n", "\r\n"), "\uFEFF" + string(src)} {
+		if r, err := Parse("x.yaml", []byte(s)); err != nil || len(r.Steps) != 5 {
+			t.Errorf("%.20q: %v", s, err)
+		}
 	}
 }
 

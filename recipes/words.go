@@ -12,8 +12,11 @@ import (
 	"github.com/labctl/labctl/hid"
 )
 
-// maxKeys bounds what one recipe may type; no console needs a tenth of it.
-const maxKeys = 4000
+// What one step and one recipe may type; no console needs a tenth of it.
+const (
+	maxKeys    = 4_000
+	maxKeysAll = 10_000
+)
 
 // inputName is a name that ${} takes.
 var inputName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*$`)
@@ -115,6 +118,7 @@ func (d *decoder) keys(n ast.Node, what string) []word {
 		return nil
 	}
 	f := d.src.finder(n)
+	faults := len(d.errs)
 	var out []word
 	last := 0 // words that a count repeats
 	repeat := func(count string, at place) {
@@ -204,7 +208,10 @@ func (d *decoder) keys(n ast.Node, what string) []word {
 		}
 		d.badKey(w, at)
 	}
-	if len(out) == 0 && strings.TrimSpace(s) == "" && len(d.errs) == 0 {
+	if len(out) > maxKeys && len(d.errs) == faults {
+		d.fail(f.start, "", "more than %d keys", maxKeys)
+	}
+	if len(out) == 0 && strings.TrimSpace(s) == "" && len(d.errs) == faults {
 		d.fail(f.start, "", "%s holds no keys", what)
 	}
 	return out

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -160,8 +161,16 @@ Exit code 5: nothing was typed. 6: keys have arrived, or may have.`,
 				return untypeable(err, secret)
 			}
 			if at := l.Unsure(text); len(at) > 0 {
-				// The place only, since the text may be a secret.
-				a.warn("character %d of the text may arrive as another (and %d more): consoles differ in where layout %s has it", at[0]+1, len(at)-1, l.Short())
+				// The places only, since the text may be a secret.
+				var places []string
+				for _, n := range at[:min(len(at), 8)] {
+					places = append(places, strconv.Itoa(n+1))
+				}
+				more := ""
+				if len(at) > 8 {
+					more = " and more"
+				}
+				a.warn("consoles differ in layout %s: what arrives at character %s%s of the text may be another", l.Short(), strings.Join(places, ", "), more)
 			}
 			return a.sendKeys(cmd.Context(), "hid type", f, chords, secret, len(risks) > 0)
 		},

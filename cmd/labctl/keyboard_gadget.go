@@ -107,7 +107,7 @@ func (g *usbKeyboard) start(ctx context.Context, a *app, u keyboardPlace, o keyb
 			return nil, err
 		}
 	}
-	if g.dog, err = a.startWatchdog(ctx, o.Root, g.lock); err != nil {
+	if g.dog, err = a.startWatchdog(ctx, o.Root, u.path, g.lock); err != nil {
 		return nil, err
 	}
 	// A stopped labctl would hold its key down.

@@ -8,20 +8,23 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/labctl/labctl/hid"
 	"github.com/labctl/labctl/hid/gadget"
 )
 
 // A watchdog is a second labctl that waits for the first one to end. It reads
 // from a pipe whose other end only the first holds, so that the kernel itself
 // tells it of the end, by whatever cause, kill -9 included. Unless the first has
-// said that it cleaned up, it unbinds the keyboard: to the host that is a pulled
-// plug, which releases every key and drops the report that waits.
+// said that it cleaned up, it releases all keys and unbinds the keyboard: to the
+// host that is a pulled plug, which releases every key too and drops the report
+// that waits.
 type watchdog struct {
 	cmd   *exec.Cmd
 	pipe  *os.File      // closing it wakes the watchdog
@@ -44,7 +47,7 @@ const (
 
 // startWatchdog returns once the watchdog of the gadget is on guard. It keeps
 // the lock as long as it lives.
-func (a *app) startWatchdog(ctx context.Context, root string, lock *keyboardLock) (*watchdog, error) {
+func (a *app) startWatchdog(ctx context.Context, root, device string, lock *keyboardLock) (*watchdog, error) {
 	fail := func(err error) (*watchdog, error) {
 		return nil, fmt.Errorf("starting the keyboard's watchdog: %w", err)
 	}
@@ -66,7 +69,7 @@ func (a *app) startWatchdog(ctx context.Context, root string, lock *keyboardLock
 	}
 	defer out.Close()
 	cmd := &exec.Cmd{
-		Path: self, Args: []string{watchdogName, "hid", "watchdog", "--root", root},
+		Path: self, Args: []string{watchdogName, "hid", "watchdog", "--root", root, "--device", device},
 		Env:   []string{"HOME=/"}, // nothing of ours: secrets may stand in the environment
 		Stdin: in, Stdout: out,
 		ExtraFiles: []*os.File{lock.file},
@@ -136,20 +139,21 @@ func (w *watchdog) stop() {
 
 // hidWatchdogCommand is the other side: labctl starts it, no user does.
 func (a *app) hidWatchdogCommand() *cobra.Command {
-	var root string
+	var root, device string
 	c := &cobra.Command{
 		Use: "watchdog", Short: "Unbind the keyboard when the labctl that started this has ended",
 		Hidden: true,
 		Args:   argsBetween(0, 0, "no argument"),
 		RunE: func(*cobra.Command, []string) error {
-			return a.hidWatchdog(gadget.System{Root: root})
+			return a.hidWatchdog(gadget.System{Root: root}, device)
 		},
 	}
 	c.Flags().StringVar(&root, "root", "", "`DIR` before all paths")
+	c.Flags().StringVar(&device, "device", "", "the keyboard's `FILE`")
 	return c
 }
 
-func (a *app) hidWatchdog(sys gadget.System) error {
+func (a *app) hidWatchdog(sys gadget.System, device string) error {
 	// Only the end of its labctl ends it.
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE, syscall.SIGTSTP)
 	os.WriteFile("/proc/self/comm", []byte(watchdogName), 0) // as far as the system has it
@@ -162,6 +166,7 @@ func (a *app) hidWatchdog(sys gadget.System) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), watchdogWork)
 	defer cancel()
+	releaseKeys(ctx, filepath.Join(sys.Root, device))
 	for {
 		if err = sys.Unbind(ctx, ""); err == nil || errors.Is(err, gadget.ErrNoConfigFS) {
 			a.say("a run ended without cleaning up: the keyboard is unbound, which releases its keys")
@@ -171,4 +176,17 @@ func (a *app) hidWatchdog(sys gadget.System) error {
 			return hintf(fmt.Errorf("a run ended without cleaning up, and a key may still be down: %w", err), "pull the keyboard's cable")
 		}
 	}
+}
+
+// releaseKeys sends the report that releases everything, to a host that takes it
+// at once. Such a host lets go of the keys some tenths of a second before its hub
+// tells it of a pulled plug.
+func releaseKeys(ctx context.Context, device string) {
+	const atOnce = 50 * time.Millisecond // a host asks every 10 ms or more often
+	kb, err := hid.Open(device, hid.Options{Deadline: atOnce})
+	if err != nil {
+		return // not bound
+	}
+	kb.Send(ctx, hid.Report{}) // or else the unbinding does it
+	kb.Close()
 }

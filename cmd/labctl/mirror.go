@@ -37,6 +37,9 @@ type runView struct {
 	waited   time.Duration
 	most     time.Duration
 	verified []ranVerify
+	repeated string // key of a line that is not out yet
+	repeats  int
+	led      string // where it led
 	ended    string // what came of it
 	failed   bool
 }
@@ -141,21 +144,13 @@ func (v *runView) pick(b dcui.Belief) dcui.World {
 	return b.Worlds()[0]
 }
 
-// predicted says whether a simulated host ended as some world was to.
-func (v *runView) predicted(w dcui.World) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.belief.Len() == 0 || slices.ContainsFunc(v.belief.Worlds(), func(p dcui.World) bool {
-		return p.At() == w.At() && p.Effect() == w.Effect()
-	})
-}
-
 // finish shows how it ended and gives the terminal back. The last picture stays
 // on it.
 func (v *runView) finish(r *ran, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.live == nil {
+		v.flushLine()
 		return
 	}
 	v.ended, v.failed, v.waiting = r.Outcome, err != nil, ""
@@ -167,8 +162,12 @@ func (v *runView) finish(r *ran, err error) {
 	l := v.live
 	v.live = nil
 	w, h := l.size()
-	// The result and the prompt come below it, some seven lines.
-	lines := v.picture(w, max(h-7, min(h-1, 12)), l.ability).lines(l.ability)
+	// The result and the prompt come below it, and what went wrong.
+	below := 2 + len(r.Verify)
+	if err != nil {
+		below += 3
+	}
+	lines := v.picture(w, max(h-below, min(h-1, 12)), l.ability).lines(l.ability)
 	close(v.counter.ask)
 	l.end()
 	for _, line := range lines {
@@ -240,12 +239,20 @@ func (v *runView) event(e recipes.Event) runEvent {
 
 // line tells an event to somebody without a terminal: a line for each step, and
 // one for what it led to.
+//
+// A key that repeats is one line, which comes with the next other event.
 func (v *runView) line(e recipes.Event) {
+	if e.Kind == recipes.EventKey && v.repeats > 0 && v.repeated == e.Key {
+		v.repeats++
+		v.led = v.where()
+		return
+	}
+	v.flushLine()
 	switch e.Kind {
 	case recipes.EventStep:
 		v.a.progress("[%d/%d] %s", e.Step+1, len(v.steps), v.steps[e.Step])
 	case recipes.EventKey:
-		v.a.progress("      %s → %s", e.Key, v.where())
+		v.repeated, v.repeats, v.led = e.Key, 1, v.where()
 	case recipes.EventWait:
 		v.a.progress("      %s", v.waitText())
 	case recipes.EventVerify:
@@ -258,6 +265,18 @@ func (v *runView) line(e recipes.Event) {
 		}
 		v.a.progress("verify: %s: %s", e.Text, said)
 	}
+}
+
+func (v *runView) flushLine() {
+	if v.repeats == 0 {
+		return
+	}
+	word := v.repeated
+	if v.repeats > 1 {
+		word += fmt.Sprintf("×%d", v.repeats)
+	}
+	v.repeats = 0
+	v.a.progress("      %s → %s", word, v.led)
 }
 
 // where says on which screen the host is by now.

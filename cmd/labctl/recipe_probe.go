@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
+	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -15,24 +18,114 @@ import (
 )
 
 // prober asks the network for a recipe. What the network cannot tell, such as
-// what a menu shows, it leaves to the model.
+// what a menu shows, the model answers.
 type prober struct {
-	host string // address of the host; empty where none is known
+	host  string // address of the host
+	port  string // of its API; empty is 443
+	pings *pings // nil where the recipe waits for none
 }
 
-func (a *app) newProber(j *job) recipes.Prober {
+// Close ends the watch for pings.
+func (p *prober) Close() error {
+	if p.pings == nil {
+		return nil
+	}
+	return p.pings.conn.Close()
+}
+
+// pings notes the echo requests that arrive at this machine.
+type pings struct {
+	conn net.PacketConn
+	mu   sync.Mutex
+	from map[string]bool // addresses
+}
+
+// echoRequest is a type of ICMP (RFC 792).
+const echoRequest = 8
+
+// watchPings listens for pings. The kernel hands them out to root only.
+func watchPings() (*pings, error) {
+	conn, err := net.ListenPacket("ip4:icmp", "0.0.0.0")
+	if err != nil {
+		return nil, hintf(fmt.Errorf("listen for the host's ping: %w", err), "that takes root: sudo labctl …")
+	}
+	w := &pings{conn: conn, from: map[string]bool{}}
+	go func() {
+		for b := make([]byte, 64); ; {
+			n, from, err := conn.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			if n > 0 && b[0] == echoRequest {
+				w.mu.Lock()
+				w.from[from.String()] = true
+				w.mu.Unlock()
+			}
+		}
+	}()
+	return w, nil
+}
+
+// heard says whether a ping came from an address, or from anywhere where none
+// is known.
+func (w *pings) heard(ctx context.Context, host string) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if host == "" {
+		return len(w.from) > 0, nil
+	}
+	addresses, err := net.DefaultResolver.LookupHost(ctx, host)
+	if err != nil {
+		// The name may be gone with the host's network, and a ping is a ping.
+		return len(w.from) > 0, nil
+	}
+	return slices.ContainsFunc(addresses, func(a string) bool { return w.from[a] }), nil
+}
+
+// newProber returns nil where the model has to answer for the network too: the
+// host is simulated, or seen on a screen.
+func (a *app) newProber(j *job) (recipes.Prober, error) {
+	if j.sim || strings.HasPrefix(j.uri, "vm:") {
+		return nil, nil
+	}
+	address := a.set.URL
+	if j.host != nil {
+		address = j.host.URL
+	}
 	p := &prober{}
-	if j.host != nil && j.host.URL != "" {
-		if u, _, err := esxi.ParseURL(j.host.URL); err == nil {
-			p.host = (&url.URL{Host: u.Host}).Hostname()
+	if address != "" {
+		u, _, err := esxi.ParseURL(address)
+		if err != nil {
+			return nil, usagef("the host's url: %w", err)
+		}
+		p.host, p.port = u.Hostname(), u.Port()
+	}
+	icmp := recipes.Condition{Kind: "icmp"}.String()
+	pinged := slices.ContainsFunc(j.recipe.Steps, func(s recipes.Step) bool { return strings.Contains(s.Text, icmp) }) ||
+		slices.ContainsFunc(j.recipe.Verify, func(c recipes.Condition) bool { return c.Kind == "icmp" })
+	if strings.HasPrefix(j.uri, "sim:") {
+		if p.host == "" || pinged { // no ping leaves labsim
+			return nil, nil
+		}
+		return p, nil
+	}
+	if pinged {
+		w, err := watchPings()
+		if err != nil {
+			return nil, err
+		}
+		p.pings = w
+	}
+	if p.host != "" {
+		return p, nil
+	}
+	for _, c := range j.recipe.Verify {
+		if c.Network() && c.Host == "" {
+			return nil, hintf(usagef("recipe %s ends with a look at the network (%s), and the host's address is not known", j.recipe.Name, c),
+				"--host names one of the config, --url gives the address")
 		}
 	}
-	if s := a.set.URL; p.host == "" && s != "" {
-		if u, _, err := esxi.ParseURL(s); err == nil {
-			p.host = u.Hostname()
-		}
-	}
-	return p
+	return p, nil
 }
 
 // probeLimit bounds one look at the network; the caller looks again.
@@ -40,34 +133,52 @@ const probeLimit = 3 * time.Second
 
 // Probe asks once whether a condition of the network holds.
 func (p *prober) Probe(ctx context.Context, c recipes.Condition) (bool, error) {
-	host := c.Host
+	if c.Kind == "icmp" && p.pings != nil {
+		return p.pings.heard(ctx, p.host)
+	}
+	if !c.Network() {
+		return false, fmt.Errorf("the network cannot tell: %s", c)
+	}
+	host, port := c.Host, c.TCP
 	if host == "" {
 		host = p.host
+		if n, err := strconv.Atoi(p.port); err == nil && port == 443 {
+			port = n // where its API is from here
+		}
 	}
 	if host == "" {
-		return false, fmt.Errorf("the host's address is not known: give --host or --url")
+		return false, errors.New("the host's address is not known")
 	}
-	up, err := answers(ctx, host, c.TCP)
+	up, err := answers(ctx, host, port, c.TCP == 443)
 	if err != nil {
 		return false, err
 	}
 	return up == (c.Kind == "reachable"), nil
 }
 
-// answers tries a TCP port. Without a port any sign of life counts, and one is
-// that a port refuses: a ping would need more rights than a user has.
-func answers(ctx context.Context, host string, port int) (bool, error) {
+// answers tries a TCP port. The API's has to begin with TLS, as a connection
+// alone says little where a proxy or a kernel takes it. Without a port any sign
+// of life counts, a refusal too: a ping would need more rights than a user has.
+func answers(ctx context.Context, host string, port int, isTLS bool) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
-	any := port == 0
-	if any {
+	anything := port == 0
+	if anything {
 		port = 443
 	}
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
-	if err == nil {
-		conn.Close()
+	if err != nil {
+		return anything && errors.Is(err, syscall.ECONNREFUSED), nil
+	}
+	defer conn.Close()
+	if !isTLS {
 		return true, nil
 	}
-	return any && errors.Is(err, syscall.ECONNREFUSED), nil
+	// Nothing is sent that the certificate would have to vouch for.
+	err = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, ServerName: host}).HandshakeContext(ctx)
+	return err == nil, nil
 }

@@ -31,7 +31,7 @@ Serves a simulated homelab on loopback until it is interrupted, and prints "read
   --lost-after D         how long the vCenter takes to notice that a host is gone (default 1s)
   --reconnect-after D    and that it is back (default 1s)
   --boot-after D         how long a host takes to restart (default 3s)
-  --boot D               what a VCH takes from power-on to its Docker endpoint (default 500ms)
+  --boot D               what a VCH takes from power-on to its Docker endpoint (default 1s)
   --list-scenes          print the scenes and end
   --list-faults          print the faults and end
 `
@@ -55,7 +55,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	fs.DurationVar(&opt.ReconnectAfter, "reconnect-after", time.Second, "")
 	fs.DurationVar(&opt.LostAfter, "lost-after", time.Second, "")
 	fs.DurationVar(&opt.BootAfter, "boot-after", 3*time.Second, "")
-	fs.DurationVar(&opt.Boot, "boot", 500*time.Millisecond, "")
+	fs.DurationVar(&opt.Boot, "boot", time.Second, "")
 	fs.BoolVar(&listScenes, "list-scenes", false, "")
 	fs.BoolVar(&listFaults, "list-faults", false, "")
 	fs.Func("fault", "", func(s string) error {

@@ -352,14 +352,11 @@ func (a *appliance) address() error {
 				return fmt.Errorf("%s/ip/Mask: %w", p, cmpErr(err, "it is no mask of 4 bytes"))
 			}
 			mask = m
-			if !ip.IsLoopback() {
-				return fmt.Errorf("network %s: nothing answers at %s, this lab's addresses are on loopback", role, ip)
-			}
 			have := bySlot[slot]
 			if have != nil && !have.Equal(ip) {
 				return fmt.Errorf("network %s: its adapter has address %s already", role, have)
 			}
-			if have == nil {
+			if have == nil && ip.IsLoopback() {
 				ln, err := net.Listen("tcp", net.JoinHostPort(ip.String(), adminPort))
 				if err != nil {
 					return fmt.Errorf("network %s: another VCH has address %s", role, ip)

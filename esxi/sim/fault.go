@@ -73,7 +73,7 @@ var kinds = []kind{
 func Faults() []string {
 	var lines []string
 	for _, k := range kinds {
-		lines = append(lines, fmt.Sprintf("%-12s %-30s %s", k.name, "{"+k.fields+"}", k.what))
+		lines = append(lines, fmt.Sprintf("%-15s %-30s %s", k.name, "{"+k.fields+"}", k.what))
 	}
 	return lines
 }

@@ -25,7 +25,7 @@ type Options struct {
 
 	RollbackAfter  time.Duration // how long a host waits for the vCenter's commit; 1 s if zero (about 30 s in reality)
 	ReconnectAfter time.Duration // until the vCenter has reconnected a host that is back; 1 s if zero
-	Boot           time.Duration // what a VCH takes from power-on to its Docker endpoint; 500 ms if zero (about a minute in reality)
+	Boot           time.Duration // what a VCH takes from power-on to its Docker endpoint; 1 s if zero (about a minute in reality)
 	LostAfter      time.Duration // until the vCenter notices that a host is gone; 1 s if zero (about 60 s in reality)
 	BootAfter      time.Duration // until a host that restarts is back; 3 s if zero (some minutes in reality)
 
@@ -91,7 +91,7 @@ func Start(ctx context.Context, opt Options) (*Lab, error) {
 		opt.BootAfter = 3 * time.Second
 	}
 	if opt.Boot == 0 {
-		opt.Boot = 500 * time.Millisecond
+		opt.Boot = time.Second
 	}
 	l := &Lab{opt: opt}
 	var err error

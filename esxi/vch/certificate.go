@@ -1,6 +1,7 @@
 package vch
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
@@ -44,13 +45,16 @@ type CertRequest struct {
 	Organization []string // default: the VCH's name
 	KeyBits      int      // RSA; 0 is 2048
 	Now          time.Time
+
+	key *rsa.PrivateKey // the server's, where it is not to be made
 }
 
-// Ages of a certificate as vic-machine chooses them. The day before allows for
+// Size of the keys and ages of a certificate as vic-machine chooses them. The day before allows for
 // clocks that are behind.
 const (
-	certBackdate = 24 * time.Hour
-	certYears    = 1
+	defaultKeyBits = 2048
+	certBackdate   = 24 * time.Hour
+	certYears      = 1
 )
 
 // NewCertificates makes what the mode needs. It contacts nobody.
@@ -59,9 +63,7 @@ func NewCertificates(r CertRequest) (*Certificates, error) {
 	if r.Mode == TLSNone {
 		return c, nil
 	}
-	if r.KeyBits == 0 {
-		r.KeyBits = 2048
-	}
+	r.KeyBits = cmp.Or(r.KeyBits, defaultKeyBits)
 	if r.Mode == TLSVerify && r.Name == "" {
 		return nil, errors.New("client authentication needs a name or an address for the server's certificate that is known before it boots")
 	}
@@ -84,11 +86,11 @@ func NewCertificates(r CertRequest) (*Certificates, error) {
 		ca.IsCA, ca.KeyUsage = true, x509.KeyUsageCertSign|x509.KeyUsageCRLSign
 		ca.Subject.Organization = append(append([]string{}, r.Organization...), r.Name)
 		var err error
-		if c.CA, c.CAKey, caKey, err = sign(ca, nil, nil, r.KeyBits); err != nil {
+		if c.CA, c.CAKey, caKey, err = sign(ca, nil, nil, nil, r.KeyBits); err != nil {
 			return nil, err
 		}
 		client := template("", x509.ExtKeyUsageClientAuth)
-		if c.ClientCert, c.ClientKey, _, err = sign(client, ca, caKey, r.KeyBits); err != nil {
+		if c.ClientCert, c.ClientKey, _, err = sign(client, nil, ca, caKey, r.KeyBits); err != nil {
 			return nil, err
 		}
 	}
@@ -99,18 +101,20 @@ func NewCertificates(r CertRequest) (*Certificates, error) {
 		server.DNSNames = []string{r.Name}
 	}
 	var err error
-	c.ServerCert, c.ServerKey, _, err = sign(server, ca, caKey, r.KeyBits)
+	c.ServerCert, c.ServerKey, _, err = sign(server, r.key, ca, caKey, r.KeyBits)
 	return c, err
 }
 
-// sign makes a key pair and has it signed by parent, or by itself.
-func sign(t, parent *x509.Certificate, parentKey *rsa.PrivateKey, bits int) (cert, key []byte, private *rsa.PrivateKey, err error) {
+// sign makes a key pair, unless it is given one, and has it signed by parent, or
+// by itself.
+func sign(t *x509.Certificate, own *rsa.PrivateKey, parent *x509.Certificate, parentKey *rsa.PrivateKey, bits int) (cert, key []byte, private *rsa.PrivateKey, err error) {
 	fail := func(err error) ([]byte, []byte, *rsa.PrivateKey, error) {
 		return nil, nil, nil, fmt.Errorf("make a certificate: %w", err)
 	}
-	private, err = rsa.GenerateKey(rand.Reader, bits)
-	if err != nil {
-		return fail(err)
+	if private = own; own == nil {
+		if private, err = rsa.GenerateKey(rand.Reader, bits); err != nil {
+			return fail(err)
+		}
 	}
 	t.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 128))
 	if err != nil {

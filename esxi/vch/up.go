@@ -1,7 +1,10 @@
 package vch
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"os"
@@ -25,6 +28,7 @@ type Event struct {
 	Part  string `json:"part,omitempty"`  // address: the role; component: its name
 	Done  int64  `json:"done,omitempty"`  // upload: bytes
 	Total int64  `json:"total,omitempty"` // upload: bytes
+	Ms    int64  `json:"ms,omitempty"`    // upload: milliseconds since it began
 }
 
 // Options say how an installation is run.
@@ -150,7 +154,7 @@ func gather(plans []*Plan) (all []Finding, bad bool) {
 	names := map[string]bool{}
 	for _, p := range plans {
 		if names[p.Name] {
-			p.refuse("name-twice", "", "two VCHs are to be called %s", p.Name)
+			p.refuse("name-twice", "two VCHs are to be called %s", p.Name)
 		}
 		names[p.Name] = true
 		for _, f := range p.Findings {
@@ -193,6 +197,9 @@ type shared struct {
 	mu      sync.Mutex
 	images  map[string]*images // by datastore
 	bridges map[string]bool    // made by this run
+
+	keyMaking sync.Mutex
+	key       *rsa.PrivateKey // of the servers that no client verifies
 }
 
 func (s *shared) imagesOn(datastore string) *images {
@@ -202,6 +209,26 @@ func (s *shared) imagesOn(datastore string) *images {
 		s.images[datastore] = &images{}
 	}
 	return s.images[datastore]
+}
+
+// certificates makes what a VCH needs. Where no client checks whom it talks to,
+// the VCHs of a run share the key: each holds the password to all of them
+// anyway, and keys are what takes longest to make.
+func (s *shared) certificates(r CertRequest) (*Certificates, error) {
+	if r.Mode != TLSServer {
+		return NewCertificates(r)
+	}
+	s.keyMaking.Lock()
+	defer s.keyMaking.Unlock()
+	if s.key == nil {
+		key, err := rsa.GenerateKey(rand.Reader, cmp.Or(r.KeyBits, defaultKeyBits))
+		if err != nil {
+			return nil, fmt.Errorf("make a key: %w", err)
+		}
+		s.key = key
+	}
+	r.key = s.key
+	return NewCertificates(r)
 }
 
 // upRun is the making of one VCH.
@@ -214,6 +241,7 @@ type upRun struct {
 	tell   func(Event)
 
 	at      made
+	sk      *SecretKey
 	objects []Object // made, or perhaps made
 	bridge  string   // port group that this run made
 	now     string   // what is being done
@@ -254,7 +282,6 @@ func (r *upRun) make(o Object, call func() (id string, err error)) error {
 
 // run makes the VCH, or takes back what it made.
 func (r *upRun) run(ctx context.Context) (*Instance, error) {
-	r.step("make the certificates")
 	in, err := r.build(ctx)
 	if err == nil {
 		return in, nil
@@ -265,7 +292,7 @@ func (r *upRun) run(ctx context.Context) (*Instance, error) {
 	if r.booted {
 		fail.Log = r.saveLog(clean)
 	}
-	if r.o.Keep {
+	if r.o.Keep && len(r.objects) > 0 {
 		fail.Kept = true
 		for _, o := range r.objects {
 			fail.Left = append(fail.Left, o.String())
@@ -287,24 +314,37 @@ func (r *upRun) run(ctx context.Context) (*Instance, error) {
 }
 
 func (r *upRun) build(ctx context.Context) (*Instance, error) {
-	certs, err := NewCertificates(r.p.spec.CertRequest(time.Now()))
-	if err != nil {
+	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	// Keys take a Raspberry Pi a second or more, and are needed late.
+	type made struct {
+		certs *Certificates
+		err   error
+	}
+	ready := make(chan made, 1)
+	go func() {
+		certs, err := r.shared.certificates(r.p.spec.CertRequest(time.Now()))
+		ready <- made{certs, err}
+	}()
+	r.sk = NewSecretKey()
+	for _, do := range []func(context.Context) error{r.makePool, r.makeBridge, r.makeFolder, r.makeMachine, r.makeImages, r.makeStores} {
+		if err := do(ctx); err != nil {
+			return nil, err
+		}
+	}
+	r.step("make the certificates")
+	done := <-ready
+	if done.err != nil {
+		return nil, done.err
+	}
+	certs := done.certs
 	r.stored = true
 	if err := certs.Store(r.job.CertDir); err != nil {
 		return nil, err
 	}
-	if err := ctx.Err(); err != nil {
+	if err := r.configure(ctx, certs); err != nil {
 		return nil, err
-	}
-	sk := NewSecretKey()
-	for _, do := range []func(context.Context, *Certificates, *SecretKey) error{
-		r.makePool, r.makeBridge, r.makeFolder, r.makeMachine, r.makeImages, r.makeStores, r.configure,
-	} {
-		if err := do(ctx, certs, sk); err != nil {
-			return nil, err
-		}
 	}
 	in, err := r.boot(ctx, certs)
 	if err != nil {
@@ -347,7 +387,7 @@ func (r *upRun) writeEnv(in *Instance) error {
 	return os.WriteFile(EnvFile(r.job.CertDir), []byte(strings.Join(in.Env(), "\n")+"\n"), 0o644)
 }
 
-func (r *upRun) makePool(ctx context.Context, _ *Certificates, _ *SecretKey) error {
+func (r *upRun) makePool(ctx context.Context) error {
 	p := r.p
 	switch {
 	case p.pool != nil:
@@ -388,7 +428,7 @@ func (r *upRun) adopt(o Object) {
 // bridgeVLAN is the one that vic-machine gives a bridge it makes.
 const bridgeVLAN = 1
 
-func (r *upRun) makeBridge(ctx context.Context, _ *Certificates, _ *SecretKey) error {
+func (r *upRun) makeBridge(ctx context.Context) error {
 	p, name := r.p, r.p.spec.network(Bridge).Network
 	if !p.MakesPortGroup {
 		return nil
@@ -425,7 +465,7 @@ func (r *upRun) makeBridge(ctx context.Context, _ *Certificates, _ *SecretKey) e
 	return err
 }
 
-func (r *upRun) makeFolder(ctx context.Context, _ *Certificates, _ *SecretKey) error {
+func (r *upRun) makeFolder(ctx context.Context) error {
 	p := r.p
 	o := Object{Kind: "folder", Name: p.Name, Parent: p.parent.Value}
 	if !p.MakesFolder {
@@ -446,7 +486,7 @@ func (r *upRun) makeFolder(ctx context.Context, _ *Certificates, _ *SecretKey) e
 	})
 }
 
-func (r *upRun) makeMachine(ctx context.Context, certs *Certificates, sk *SecretKey) error {
+func (r *upRun) makeMachine(ctx context.Context) error {
 	r.step("create the appliance")
 	r.at.networks = map[string]Ref{}
 	for name, n := range r.p.found {
@@ -454,7 +494,8 @@ func (r *upRun) makeMachine(ctx context.Context, certs *Certificates, sk *Secret
 			r.at.networks[name] = n.Ref
 		}
 	}
-	keys, err := r.keys(certs, sk)
+	// What is written now is what a removal goes by if nothing more comes.
+	keys, err := r.keys(&Certificates{Mode: TLSNone})
 	if err != nil {
 		return err
 	}
@@ -478,14 +519,14 @@ func (r *upRun) makeMachine(ctx context.Context, certs *Certificates, sk *Secret
 }
 
 // keys returns all ExtraConfig of the machine as far as it is known.
-func (r *upRun) keys(certs *Certificates, sk *SecretKey) (Keys, error) {
-	keys, err := EncodeKeys(r.p.config(r.at, certs), sk)
+func (r *upRun) keys(certs *Certificates) (Keys, error) {
+	keys, err := EncodeKeys(r.p.config(r.at, certs), r.sk)
 	if err != nil {
 		return nil, err
 	}
 	var done []string
 	for _, o := range r.objects {
-		if o.Kind != "vm" && o.Kind != "directory" {
+		if o.Kind != "vm" && o.Kind != "directory" && o.Kind != "parent" {
 			done = append(done, o.Kind)
 		}
 	}
@@ -494,7 +535,7 @@ func (r *upRun) keys(certs *Certificates, sk *SecretKey) (Keys, error) {
 			keys[k] = v
 		}
 	}
-	keys[ovfEnv] = sk.text()
+	keys[ovfEnv] = r.sk.text()
 	keys["answer.msg.serial.file.open"] = "Append" // else a restart asks, and waits
 	return keys, nil
 }
@@ -539,14 +580,14 @@ func (r *upRun) readMachine(ctx context.Context) error {
 	return r.job.Journal.record(dir)
 }
 
-func (r *upRun) makeImages(ctx context.Context, _ *Certificates, _ *SecretKey) error {
+func (r *upRun) makeImages(ctx context.Context) error {
 	r.step("bring the images to %s", onStore(r.p.Datastore, r.at.folder))
 	return r.shared.imagesOn(r.p.Datastore).place(ctx, r)
 }
 
 // makeStores makes the folders for volumes and images. One that is there
 // already is somebody's, and stays when this run fails.
-func (r *upRun) makeStores(ctx context.Context, _ *Certificates, _ *SecretKey) error {
+func (r *upRun) makeStores(ctx context.Context) error {
 	var dirs []Object
 	for _, v := range r.p.spec.Volumes {
 		if v.NFS == nil {
@@ -556,26 +597,46 @@ func (r *upRun) makeStores(ctx context.Context, _ *Certificates, _ *SecretKey) e
 	if r.p.spec.ImagePath != "" {
 		dirs = append(dirs, Object{Kind: "images", Name: onStore(r.p.Datastore, r.p.spec.ImagePath), Parent: r.p.datacenter.Value})
 	}
-	fm := r.c.Vim.ServiceContent.FileManager
 	for _, dir := range dirs {
-		r.step("make the folder %s", dir.Name)
-		if fm == nil {
-			return errors.New("the server has no file manager")
-		}
-		err := r.make(dir, func() (string, error) {
-			_, err := methods.MakeDirectory(ctx, r.c.Vim, &types.MakeDirectory{This: *fm, Name: dir.Name, Datacenter: &r.p.datacenter, CreateParentDirectories: types.NewBool(true)})
-			return "", err
-		})
-		if err != nil && faultOf(err) != "FileAlreadyExists" {
-			return err
+		for _, o := range withParents(dir) {
+			if err := r.makeDirectory(ctx, o); err != nil && faultOf(err) != "FileAlreadyExists" {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-func (r *upRun) configure(ctx context.Context, certs *Certificates, sk *SecretKey) error {
+// withParents returns a folder after those that it lies in. They are made one
+// by one, so that it is known which of them were there.
+func withParents(o Object) []Object {
+	store, folder := splitPath(o.Name + "/x")
+	parts := strings.Split(folder, "/")
+	var out []Object
+	for i := range len(parts) - 1 {
+		out = append(out, Object{Kind: "parent", Name: onStore(store, parts[:i+1]...), Parent: o.Parent})
+	}
+	return append(out, o)
+}
+
+func (r *upRun) makeDirectory(ctx context.Context, o Object) error {
+	fm := r.c.Vim.ServiceContent.FileManager
+	if fm == nil {
+		return errors.New("the server has no file manager")
+	}
+	if slices.ContainsFunc(r.objects, o.same) {
+		return nil
+	}
+	r.step("make the folder %s", o.Name)
+	return r.make(o, func() (string, error) {
+		_, err := methods.MakeDirectory(ctx, r.c.Vim, &types.MakeDirectory{This: *fm, Name: o.Name, Datacenter: &r.p.datacenter})
+		return "", err
+	})
+}
+
+func (r *upRun) configure(ctx context.Context, certs *Certificates) error {
 	r.step("configure the appliance")
-	keys, err := r.keys(certs, sk)
+	keys, err := r.keys(certs)
 	if err != nil {
 		return err
 	}

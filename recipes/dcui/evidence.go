@@ -42,6 +42,7 @@ var (
 	nothingKnown   = Evidence{Inferred, "no source gives this key a meaning here"}
 	hostIsDown     = Evidence{Inferred, "a host that is off or booting has no console"}
 	linuxKeyboard  = Evidence{Inferred, "Linux-style console keymap"}
+	loginQuoted    = Evidence{Inferred, "a page that quotes the message of a failed login"}
 	keypadShell    = Evidence{Documented, "notes on typing a character by Alt and its decimal code at the ESXi shell"}
 	keypadField    = Evidence{Inferred, "one keyboard driver feeds all consoles, and the shell takes keypad codes"}
 	wrapUnknown    = Evidence{Inferred, "whether menus wrap is a fact of its own"}

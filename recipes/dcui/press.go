@@ -419,7 +419,7 @@ func (w *World) scrolls(k hid.Chord, s *step) {
 	case support:
 		s.ev = supportNotes
 	case logView:
-		s.ev = logNotes
+		s.ev = keyTable
 	}
 }
 
@@ -522,14 +522,17 @@ func (w *World) char(r rune, s *step) {
 			s.ev = seenConsole
 			w.applySettings()
 		case 'n', 'N':
-			s.ev = seenConsole
+			s.ev = byAnalogy
 			w.pending = w.applied
 			w.leave(menu, s)
 		}
 		return
 	case logs:
 		if r >= '1' && r <= '6' {
-			s.ev = logNotes
+			s.ev = practice
+			if r == '1' {
+				s.ev = logNotes
+			}
 			w.open(logView, s)
 			w.log = uint8(r - '0')
 		}
@@ -541,7 +544,7 @@ func (w *World) char(r rune, s *step) {
 			w.leave(logs, s)
 		}
 		if r == '/' {
-			s.ev = logNotes
+			s.ev = keyTable
 			w.open(logSearch, s)
 		}
 		return
@@ -553,7 +556,10 @@ func (w *World) char(r rune, s *step) {
 		}
 	}
 	if r == ' ' && forms[w.place] != nil {
-		s.ev = seenConsole
+		s.ev = practice
+		if w.place == adapters || w.place == ipv4 {
+			s.ev = seenConsole
+		}
 		w.toggle()
 	}
 }
@@ -628,8 +634,14 @@ func (w *World) actMenu(act action, s *step) {
 
 // move gives the item that UP or DOWN leads to: the next that can be selected.
 func (w *World) move(items []item, at uint8, dir int, s *step) uint8 {
-	s.ev = seenConsole
 	i := int(at)
+	s.ev = seenConsole
+	switch w.place {
+	case trouble:
+		s.ev = securityGuide
+	case restore:
+		s.ev = practice
+	}
 	for range items {
 		i += dir
 		if i < 0 || i >= len(items) {
@@ -659,21 +671,18 @@ func (w *World) actForm(act action, s *step) {
 			dir = -1
 		}
 		s.ev = practice
-		if p == login && act == tab {
+		switch {
+		case p == login && act == tab && w.focus == 0, p == adapters && act == down:
 			s.ev = keyNotes
+		case p == ipv4 && (act == up || act == down):
+			s.ev = seenConsole
 		}
 		w.moveFocus(dir, act == tab || act == backTab, s)
 	case enterKey:
-		s.ev = practice
-		if p == login || mgmtForm(p) >= 0 {
-			s.ev = seenConsole
-		}
+		s.ev = w.footer()
 		w.submit(s)
 	case esc:
-		s.ev = practice
-		if p == login || mgmtForm(p) >= 0 {
-			s.ev = seenConsole
-		}
+		s.ev = w.footer()
 		w.leave(w.below(), s)
 	case fkey11:
 		if p == restoreVDS {
@@ -686,6 +695,16 @@ func (w *World) actForm(act action, s *step) {
 			w.edit(act)
 		}
 	}
+}
+
+// footer gives what ENTER and ESC of a form rest on: the key hints of some were
+// seen.
+func (w *World) footer() Evidence {
+	switch w.place {
+	case login, adapters, vlan, ipv4:
+		return seenConsole
+	}
+	return practice
 }
 
 // below gives the screen under the one in front.
@@ -854,6 +873,7 @@ func (w *World) submit(s *step) {
 		if mgmtForm(p) >= 0 {
 			to = mgmtError
 		}
+		s.ev = byAnalogy
 		// What was typed stays in the form below the message.
 		w.ret, w.place = p, to
 		return
@@ -861,6 +881,7 @@ func (w *World) submit(s *step) {
 	switch p {
 	case login:
 		if part(w.lines, fieldEnd, 0) != "root" || part(w.lines, fieldEnd, 1) != w.root {
+			s.ev = loginQuoted
 			w.leave(loginError, s)
 			return
 		}
@@ -1015,7 +1036,7 @@ func (w *World) actScreen(act action, s *step) {
 		return
 	}
 	if act == esc || act == enterKey && isMessage(p) {
-		s.ev = byAnalogy
+		s.ev = closing[p]
 		switch p {
 		case logView:
 			w.log = 0
@@ -1045,6 +1066,19 @@ func (w *World) actScreen(act action, s *step) {
 		w.place = c.to
 	}
 }
+
+// closing is what ESC rests on, and ENTER where it closes a message.
+var closing = func() (all [placeCount]Evidence) {
+	for p := range placeCount {
+		all[p] = byAnalogy
+	}
+	for _, p := range []place{loginError, passwordError, restartMgmtResult, disableMgmtResult, testResult, restoreResult,
+		agentsResult, disableMgmt, restoreSettings, restoreStandard, agents, extensions, reset} {
+		all[p] = practice
+	}
+	all[restartMgmt], all[support] = networkGuide, supportNotes
+	return all
+}()
 
 // isMessage says whether a screen is a message that ENTER closes.
 func isMessage(p place) bool {

@@ -264,3 +264,25 @@ func TestColours(t *testing.T) {
 		}
 	}
 }
+
+// The guide has every fact, and the number of worlds in it is about right.
+func TestGuide(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/dcui.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range FactNames() {
+		if !strings.Contains(string(guide), "`"+name+"`") {
+			t.Errorf("the guide leaves out the fact %s", name)
+		}
+	}
+	for g := Documented; g <= Inferred; g++ {
+		if !strings.Contains(string(guide), "| "+g.String()+" |") {
+			t.Errorf("the guide leaves out the grade %s", g)
+		}
+	}
+	b := belief(t, nil)
+	if hosts := count(b); hosts < 7_500_000 || hosts > 8_500_000 || b.Len() < 30 || b.Len() > 50 {
+		t.Errorf("the guide speaks of eight million hosts in some forty worlds, and there are %d in %d", hosts, b.Len())
+	}
+}
