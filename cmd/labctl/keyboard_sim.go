@@ -22,7 +22,7 @@ import (
 type simModel struct {
 	mu    sync.Mutex
 	world dcui.World
-	keys  hid.Decoder
+	keys  dcui.Receiver
 }
 
 // World returns the console as the keys so far have left it.
@@ -36,10 +36,8 @@ func (m *simModel) World() dcui.World {
 func (m *simModel) Take(_ context.Context, r hid.Report) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, e := range m.keys.Decode(r) {
-		if e.Down {
-			m.world = m.world.Press(hid.Chord{Mods: r.Mods(), Key: e.Key})
-		}
+	for _, c := range m.keys.Take(r) {
+		m.world = m.world.Press(c)
 	}
 	return nil
 }

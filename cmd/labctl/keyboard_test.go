@@ -450,6 +450,27 @@ func TestModelKeyboard(t *testing.T) {
 	}
 }
 
+// A number on the keypad under Alt is one character, however many digits it has.
+func TestModelTakesKeypadCodes(t *testing.T) {
+	a := &app{env: testEnv(t)}
+	kb, err := a.openKeyboard(t.Context(), keyboardOptions{URI: "sim:", Facts: map[string]string{"screen": "welcome"}, Password: esxi.NewSecret("n")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kb.Close()
+	code := []hid.Chord{ // 110
+		{Key: hid.KeyF2}, {Key: hid.KeyTab},
+		{Mods: hid.Alt, Key: hid.KeyKP1, Keep: true}, {Mods: hid.Alt, Key: hid.KeyKP1, Keep: true}, {Mods: hid.Alt, Key: hid.KeyKP0},
+		{Key: hid.KeyEnter},
+	}
+	if _, err := kb.Type(t.Context(), code, hid.Pace{}); err != nil {
+		t.Fatal(err)
+	}
+	if at := kb.Model.World().At(); at != "menu" {
+		t.Errorf("the login ends at %s", at)
+	}
+}
+
 // host is a sink that keeps what it gets and may show its lights.
 type host struct {
 	got    []hid.Report
