@@ -142,6 +142,10 @@ func (k *Keyboard) probe(ctx context.Context, lock Usage, within time.Duration) 
 // be released.
 func (k *Keyboard) tap(ctx context.Context, key Usage) (err error) {
 	defer func() { err = errors.Join(err, k.release(ctx)) }()
+	if k.far() != nil {
+		_, err := k.play(ctx, []Report{{2: byte(key)}, {}}, Pace{Hold: DefaultHold})
+		return err
+	}
 	if err := k.send(ctx, Report{2: byte(key)}); err != nil {
 		return err
 	}

@@ -35,6 +35,8 @@ type keyboardOptions struct {
 	Watcher bool          // send nothing before a watcher's sign
 	Root    string        // before all paths of the gadget, in tests
 
+	Deadline time.Duration // for the host to take a report, where that is less than usual; 0 means as usual
+
 	// Of the console behind sim: only.
 	Facts    map[string]string
 	Password esxi.Secret
@@ -54,14 +56,15 @@ const (
 // keyboardPlace is a parsed --keyboard.
 type keyboardPlace struct {
 	text string
-	kind string // gadget, model or labsim
+	kind string // gadget, model, labsim or ssh
 	path string // of the gadget's device file
-	addr string // host:port of labsim
-	host string // whose console in labsim
+	addr string // host:port of labsim; port of ssh, "" for that of its config
+	host string // whose console in labsim; the machine of the keyboard
+	user string // there
 }
 
 // keyboardForms are the URIs that this labctl knows.
-const keyboardForms = "/dev/hidg0, sim: and sim://ADDR:PORT/HOST"
+const keyboardForms = "/dev/hidg0, ssh://[user@]pi, sim: and sim://ADDR:PORT/HOST"
 
 // parseKeyboardURI reads a URI without touching what it names. The error has
 // exit code 2.
@@ -100,7 +103,12 @@ func parseKeyboardURI(text string) (keyboardPlace, error) {
 			return bad("want the name of one host behind the address, as in sim://%s/nuc01", u.Host)
 		}
 		return k, nil
-	case "ssh", "vm":
+	case "ssh":
+		if err := parseSSH(&k, u); err != nil {
+			return bad("%s", err)
+		}
+		return k, nil
+	case "vm":
 		return bad("this labctl has no %s:// keyboards yet", u.Scheme)
 	}
 	return bad("it is of no known kind")
@@ -113,7 +121,7 @@ func (a *app) openKeyboard(ctx context.Context, o keyboardOptions) (*keyboard, e
 	if err != nil {
 		return nil, err
 	}
-	if o.Watcher && u.kind != "gadget" {
+	if o.Watcher && u.kind != "gadget" && u.kind != "ssh" {
 		return nil, usagef("keyboard %s has no cable that somebody could watch", u.text)
 	}
 	switch o.Settle = cmp.Or(o.Settle, defaultSettle); u.kind {
@@ -121,6 +129,8 @@ func (a *app) openKeyboard(ctx context.Context, o keyboardOptions) (*keyboard, e
 		return openModel(u, o)
 	case "labsim":
 		return a.openLabsim(ctx, u, o)
+	case "ssh":
+		return a.openSSH(ctx, u, o)
 	}
 	return a.openGadget(ctx, u, o)
 }
@@ -131,6 +141,14 @@ func (a *app) upTo(limit time.Duration) time.Duration {
 		return min(t, limit)
 	}
 	return limit
+}
+
+// within is upTo, and what the keyboard's user asks for.
+func (a *app) within(o keyboardOptions, limit time.Duration) time.Duration {
+	if o.Deadline > 0 {
+		limit = min(limit, o.Deadline)
+	}
+	return a.upTo(limit)
 }
 
 // pause waits for d unless ctx ends first.

@@ -164,7 +164,7 @@ func (a *app) openLabsim(ctx context.Context, u keyboardPlace, o keyboardOptions
 		}
 		return nil, hintf(fmt.Errorf("opening keyboard %s: %w", u.text, err), "is labsim running, and is that its control address?")
 	}
-	kb := hid.NewKeyboard(c, hid.Options{Deadline: a.upTo(labsimDeadline)})
+	kb := hid.NewKeyboard(c, hid.Options{Deadline: a.within(o, labsimDeadline)})
 	return &keyboard{Keyboard: kb, Name: u.text, finish: func() error {
 		defer lock.release()
 		defer c.http.CloseIdleConnections()
