@@ -320,7 +320,7 @@ func (d *decoder) recipe(n ast.Node) {
 		case "esxi":
 			r.ESXi = d.str(p.value, "esxi")
 			if versions := d.versions(r.ESXi, d.src.node(p.value)); versions != nil {
-				r.requires = append(r.requires, requirement{"esxi", versions, d.src.node(p.value)})
+				r.requires = append(r.requires, requirement{"esxi", versions, "ESXi " + r.ESXi, d.src.node(p.value)})
 			}
 		case "requires":
 			r.Requires = map[string]string{}

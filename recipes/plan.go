@@ -1,6 +1,7 @@
 package recipes
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -39,17 +40,16 @@ func tracksOf(b dcui.Belief, keys []hid.Chord, done func(dcui.World) bool) (part
 		}
 		const most = 250 // places; the longest list has 28
 		var t track
-		at := map[dcui.World]uint8{}
-		var there []dcui.World
+		there := make([]dcui.World, 0, 16)
 		place := func(w dcui.World) uint8 {
-			i, ok := at[w]
-			if !ok {
-				i = uint8(len(there))
-				at[w] = i
+			// So few that a map of them would be slower.
+			i := slices.Index(there, w)
+			if i < 0 {
+				i = len(there)
 				there = append(there, w)
 				t.done = append(t.done, done(w))
 			}
-			return i
+			return uint8(i)
 		}
 		place(b.Worlds()[0])
 		for i := 0; i < len(there); i++ {
@@ -332,14 +332,14 @@ func reach(b dcui.Belief, keys []hid.Chord, done func(dcui.World) bool, what str
 			}
 			break
 		}
-		fact, value := settle(&find, parts)
+		fact, value, lengths := settle(&find, parts)
 		if fact == "" {
 			r.lost = append(r.lost, loss{r.good, nil, "no keys lead to " + what})
 			r.good = dcui.Belief{}
 			break
 		}
 		keep, rest := split(r.good, fact, value)
-		r.lost = append(r.lost, loss{rest, []string{fact}, "the keys to " + what + " differ"})
+		r.lost = append(r.lost, loss{rest, []string{fact}, "the keys to " + what + " differ" + lengths})
 		r.good = keep
 		parts = slices.DeleteFunc(parts, func(l leaf) bool { return !slices.Contains(l.b.Values(fact), value) })
 	}
@@ -365,9 +365,10 @@ func tracksIn(parts []leaf) []int {
 }
 
 // settle names the fact that makes the search succeed, or at least easier, and
-// the value to go on with: that of the shortest keys. Where no single fact is
-// enough it is the first that makes a difference.
-func settle(find *searcher, parts []leaf) (fact, value string) {
+// the value to go on with: that of the shortest keys. lengths says in words how
+// many keys each value takes. Where no single fact is enough it is the first
+// that makes a difference.
+func settle(find *searcher, parts []leaf) (fact, value, lengths string) {
 	worst := int(^uint(0) >> 1)
 	var anyFact, anyValue string
 	for _, name := range dcui.FactNames() {
@@ -384,6 +385,7 @@ func settle(find *searcher, parts []leaf) (fact, value string) {
 			continue
 		}
 		unsolved, longest, shortest, best := 0, 0, maxReach+1, ""
+		var each []string
 		for _, v := range dcui.FactValues(name) {
 			if by[v] == nil {
 				continue
@@ -396,19 +398,23 @@ func settle(find *searcher, parts []leaf) (fact, value string) {
 				unsolved++
 				continue
 			}
+			each = append(each, fmt.Sprintf("%d with %s=%s", len(path), name, v))
 			longest = max(longest, len(path))
 			if len(path) < shortest {
 				shortest, best = len(path), v
 			}
 		}
 		if score := unsolved*(maxReach+1) + longest; best != "" && score < worst {
-			worst, fact, value = score, name, best
+			worst, fact, value, lengths = score, name, best, ""
+			if len(each) <= 3 {
+				lengths = ": " + strings.Join(each, ", ")
+			}
 		}
 	}
 	if fact == "" {
-		return anyFact, anyValue
+		return anyFact, anyValue, ""
 	}
-	return fact, value
+	return fact, value, lengths
 }
 
 // split parts a belief by a fact.

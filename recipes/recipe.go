@@ -119,10 +119,16 @@ type setting struct {
 type requirement struct {
 	fact   string
 	values []string
+	said   string // in the words of the recipe; empty for fact=value
 	at     place
 }
 
-func (r requirement) String() string { return r.fact + "=" + strings.Join(r.values, "|") }
+func (r requirement) String() string {
+	if r.said != "" {
+		return r.said
+	}
+	return r.fact + "=" + strings.Join(r.values, "|")
+}
 
 // word is a part of what is typed.
 type word struct {

@@ -81,7 +81,7 @@ type VCHConf struct {
 	DNSServers         []string `json:"dns_servers,omitempty" jsonschema:"addresses of name servers"`
 	Target             string   `json:"target,omitempty" jsonschema:"address at which the appliance reaches vSphere"`
 	TLS                string   `json:"tls,omitempty" jsonschema:"none, server or verify"`
-	Ops                Access   `json:"ops,omitzero" jsonschema:"whom the appliance logs in as: user and a source of the password"`
+	Ops                OpsConf  `json:"ops,omitzero" jsonschema:"whom the appliance logs in as"`
 	InsecureRegistries []string `json:"insecure_registries,omitempty" jsonschema:"registries without a valid certificate"`
 	WhitelistRegistry  []string `json:"whitelist_registries,omitempty" jsonschema:"the only registries to pull from"`
 	HTTPProxy          string   `json:"http_proxy,omitempty" jsonschema:"proxy for http"`
@@ -91,6 +91,20 @@ type VCHConf struct {
 	EndpointCPU        int      `json:"endpoint_cpu,omitempty" jsonschema:"virtual CPUs of the appliance"`
 	Memory             int      `json:"memory,omitempty" jsonschema:"limit for all containers together in MB"`
 	CPU                int      `json:"cpu,omitempty" jsonschema:"limit for all containers together in MHz"`
+}
+
+// OpsConf is an account of the appliance's own. At most one of the three
+// password fields is set; without one the password is asked for.
+type OpsConf struct {
+	User            string   `json:"user,omitempty" jsonschema:"who logs in, as vSphere spells it"`
+	PasswordCommand []string `json:"password_command,omitempty" jsonschema:"program and arguments that print the password on one line; no shell"`
+	PasswordEnv     string   `json:"password_env,omitempty" jsonschema:"environment variable that holds the password"`
+	PasswordFile    string   `json:"password_file,omitempty" jsonschema:"file that holds the password, relative to this one"`
+}
+
+// access returns the block in the form that passwords are looked for in.
+func (o *OpsConf) access() *Access {
+	return &Access{User: o.User, PasswordCommand: o.PasswordCommand, PasswordEnv: o.PasswordEnv, PasswordFile: o.PasswordFile}
 }
 
 // configFile is a decoded file with the place of each of its values.
@@ -538,10 +552,7 @@ func (d *decoder) judge(c *Config) {
 			d.fail(d.where(name+".keyboard"), "a keyboard is /dev/hidg0, ssh://[user@]pi, vm://HOST/VM, or sim:")
 		}
 	}
-	d.judgeAccess(&c.VCH.Ops, "vch.ops")
-	if c.VCH.Ops.URL != "" || c.VCH.Ops.Thumbprint != "" {
-		d.fail(d.where("vch.ops"), "vch.ops is a user and a source of its password: where it logs in is vch.target")
-	}
+	d.judgeAccess(c.VCH.Ops.access(), "vch.ops")
 	if t := c.VCH.TLS; t != "" && t != "none" && t != "server" && t != "verify" {
 		d.fail(d.where("vch.tls"), "vch.tls %q is none of none, server and verify", t)
 	}
@@ -601,7 +612,11 @@ func (f *configFile) resolvePaths() {
 		}
 	}
 	resolve(&f.VCH.Bundle)
-	access := []*Access{&f.VCenter, &f.VCH.Ops}
+	resolve(&f.VCH.Ops.PasswordFile)
+	if c := f.VCH.Ops.PasswordCommand; len(c) > 0 && strings.Contains(c[0], "/") {
+		resolve(&c[0])
+	}
+	access := []*Access{&f.VCenter}
 	for i := range f.Hosts {
 		access = append(access, &f.Hosts[i].Access)
 	}

@@ -431,7 +431,10 @@ func (a *app) play(ctx context.Context, p *practice, title string) error {
 	if err != nil {
 		return fmt.Errorf("set the terminal to raw mode: %w", err)
 	}
-	defer term.Restore(int(in.Fd()), before)
+	cooked := func() { term.Restore(int(in.Fd()), before) }
+	defer cooked()
+	abrupt := func() { cooked(); l.end() }
+	a.restore.Store(&abrupt)
 	defer holdConsole(in)()
 	return p.loop(ctx, in, l, title)
 }

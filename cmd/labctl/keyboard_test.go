@@ -140,6 +140,9 @@ func TestGadgetRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := kb.Close(); err != nil || r.bound() == "" || a.keyboardUser(r.root) == "" {
+		t.Errorf("a second Close reached into the next run: %v", err)
+	}
 	if err := again.Close(); err != nil {
 		t.Error(err)
 	}
@@ -168,9 +171,11 @@ func TestGadgetStartFails(t *testing.T) {
 			if s := e.stderr.(*bytes.Buffer).String(); name != "another name" && !strings.Contains(s, "labctl: hint: ") {
 				t.Errorf("no way out: %s", s)
 			}
-			if user := a.keyboardUser(r.root); user != "" {
-				t.Errorf("the lock is still held by %s", user)
+			l, err := a.lockKeyboard(t.Context(), a.keyboardDirs(r.root), gadgetLock, "hid test")
+			if err != nil {
+				t.Fatal(err)
 			}
+			l.release()
 			if b, _ := os.ReadFile(r.root + fakeGadget + "/UDC"); strings.TrimSpace(string(b)) != "" {
 				t.Errorf("still bound to %q", b)
 			}
@@ -556,6 +561,63 @@ func TestPace(t *testing.T) {
 		}
 		if err := f.finish(a, c); err != nil || f.pace != want {
 			t.Errorf("%q: %+v, %v", args, f.pace, err)
+		}
+	}
+}
+
+// A run that loses its host at any report: the exit code says what is known, no
+// report is sent a second time, and afterwards the host sees no keyboard.
+func TestGadgetLosesHost(t *testing.T) {
+	chords, err := hid.ParseChords("A B C")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reports := hid.Reports(chords)
+	for n := 1; n <= len(reports); n++ {
+		for _, lost := range []error{&hid.DeliveryError{State: hid.Refused, Err: hid.ErrNoHost}, context.DeadlineExceeded} {
+			t.Run(fmt.Sprintf("%d/%T", n, lost), func(t *testing.T) {
+				t.Parallel()
+				a, r := &app{env: testEnv(t)}, newFakeRoot(t)
+				asked := 0
+				c := &cable{root: r, after: func(int) error {
+					if asked++; asked >= n {
+						return lost
+					}
+					return nil
+				}}
+				kb, err := openFake(t, a, r, c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = kb.Type(t.Context(), chords, hid.Pace{})
+				want := exitChanged
+				if n == 1 && lost != context.DeadlineExceeded {
+					want = exitUnchanged
+				}
+				if got := exitCode(t.Context(), keysFault(kb, err)); got != want {
+					t.Errorf("exit %d, want %d: %v", got, want, err)
+				}
+				if err := kb.Close(); err != nil {
+					t.Error(err)
+				}
+				if fmt.Sprint(c.got) != fmt.Sprint(reports[:n-1]) {
+					t.Errorf("the host got %v", c.got)
+				}
+				// Beyond the lost one there is at most the attempt to release.
+				if asked > n+1 {
+					t.Errorf("%d reports were tried after the one that was lost", asked-n)
+				}
+				if r.bound() != "" {
+					t.Errorf("still bound to %q", r.bound())
+				}
+				// A watchdog that another test starts in this moment has our lock, until
+				// it runs its own program.
+				l, err := a.lockKeyboard(t.Context(), a.keyboardDirs(r.root), gadgetLock, "hid test")
+				if err != nil {
+					t.Fatal(err)
+				}
+				l.release()
+			})
 		}
 	}
 }

@@ -31,6 +31,7 @@ type env struct {
 	now            func() time.Time              //
 	signals        func(chan<- os.Signal) func() // starts delivery of interrupts, returns the stop
 	leaves         atomic.Pointer[string]        // what an abrupt end would leave behind, see app.leaving
+	restore        atomic.Pointer[func()]        // gives the terminal back before an abrupt end
 }
 
 func processEnv() *env {
@@ -97,6 +98,9 @@ func runCommand(ctx context.Context, e *env, work func(context.Context, *app) in
 			}
 			if s == syscall.SIGHUP {
 				continue
+			}
+			if f := e.restore.Load(); f != nil {
+				(*f)()
 			}
 			left := "nothing that labctl knows of"
 			if p := e.leaves.Load(); p != nil && *p != "" {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/labctl/labctl/configs"
 	"github.com/labctl/labctl/recipes"
 	"github.com/labctl/labctl/recipes/dcui"
 )
@@ -26,7 +28,8 @@ NAME is a recipe of the library (labctl recipe list), FILE one of your own: a
 path with a slash in it, or one that ends in .yaml.`,
 		"  labctl recipe check seed-restore-standard-switch\n  labctl recipe rehearse restore-standard-switch",
 		a.recipeListCommand(), a.recipeShowCommand(), a.recipeCheckCommand(),
-		a.recipeRunCommand(), a.recipeRehearseCommand(), a.recipeRecordCommand())
+		a.recipeRunCommand(), a.recipeRehearseCommand(), a.recipeRecordCommand(),
+		a.recipeExportCommand(), a.recipeImportCommand(), a.recipeSchemaCommand())
 }
 
 // isRecipeFile tells a path from a name of the library.
@@ -169,6 +172,9 @@ func headOf(r *recipes.Recipe) recipeHead {
 func (a *app) recipeListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "The recipes that come with labctl",
+		Long: `List shows the library: what each recipe does, what it may cost, and the versions
+of ESXi that it is for. The risk is what the recipe says of itself; labctl recipe
+check goes by what its keys do.`,
 		Example: "  labctl recipe list",
 		Args:    argsBetween(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {
@@ -368,7 +374,10 @@ func (a *app) recipeShowCommand() *cobra.Command {
 	var f compiling
 	var source bool
 	c := &cobra.Command{
-		Use: "show NAME|FILE", Short: "A recipe's file, its keys, and the worlds they lead through",
+		Use: "show NAME|FILE", Short: "A recipe's file, its keys, and where they lead",
+		Long: `Show prints a recipe as it is written, the keys that it comes to for what is known
+of the host, and where they end in every world that this leaves over. It types
+nothing, asks for nothing, and passes no judgement: that is labctl recipe check.`,
 		Example: "  labctl recipe show restore-standard-switch --fact management=distributed\n  labctl recipe show enable-ssh --source > mine.yaml",
 		Args:    argsBetween(1, 1, "the name of a recipe, or a file"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -385,7 +394,9 @@ func (a *app) recipeShowCommand() *cobra.Command {
 				return err
 			}
 			return a.result(newShown(r, verdict), func(p *page) {
-				p.printf("%s\n", strings.TrimRight(string(r.Source), "\n"))
+				for line := range strings.SplitSeq(strings.TrimRight(string(r.Source), "\r\n"), "\n") {
+					p.printf("%s\n", strings.TrimSuffix(line, "\r"))
+				}
 				p.printf("\n%s  %s\n", p.paint(bold, "keys"), strings.Join(verdict.Keys, " "))
 				if len(facts) == 0 {
 					p.printf("      for a host of which nothing is known; --fact and --host say more\n")
@@ -398,6 +409,20 @@ func (a *app) recipeShowCommand() *cobra.Command {
 	f.add(a, c)
 	c.Flags().BoolVar(&source, "source", false, "the file alone, to begin one of your own with")
 	return c
+}
+
+func (a *app) recipeSchemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "schema", Short: "Print the JSON schema of a recipe's file",
+		Long: `Schema prints the JSON schema of recipes. Editors that speak the YAML language
+server complete and check a recipe with it.`,
+		Example: "  labctl recipe schema > recipe.schema.json",
+		Args:    argsBetween(0, 0, ""),
+		RunE: func(*cobra.Command, []string) error {
+			_, err := io.WriteString(a.stdout, configs.RecipeSchema)
+			return err
+		},
+	}
 }
 
 // newShown is recipe show in JSON.

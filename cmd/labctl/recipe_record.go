@@ -51,6 +51,12 @@ func (a *app) record(ctx context.Context, file string, facts map[string]string) 
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return usagef("%w", err)
 	}
+	// To be told afterwards that it cannot be written would be too late.
+	if info, err := os.Stat(filepath.Dir(file)); err != nil {
+		return usagef("%w", err)
+	} else if !info.IsDir() {
+		return usagef("%s is no folder", filepath.Dir(file))
+	}
 	p, err := newPractice(facts, a.get("LABCTL_PASSWORD"))
 	if err != nil {
 		return usagef("%w", err)

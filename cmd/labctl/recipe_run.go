@@ -215,18 +215,9 @@ func (a *app) prepare(cmd *cobra.Command, arg string, f *running, rehearse bool)
 // it takes, so that the rehearsal shows what the others leave open. The facts
 // that were given stay; where they make it wrong, the verdict stands.
 func (a *app) settle(ctx context.Context, j *job) error {
-	// What a recipe needs of a host is looked for on the usual version, with
-	// the console where it usually stands.
-	pinned := mergeFacts(map[string]string{"esxi": "7.0", "screen": "welcome"}, j.facts)
-	v := j.verdict
-	if p, err := a.compile(j.recipe, pinned, j.vars); err == nil {
-		if v, err = p.Check(ctx); err != nil {
-			return a.recipeFault(err)
-		}
-	}
-	usual, err := simulated(j.recipe, pinned, v)
+	usual, err := a.usualHost(ctx, j)
 	if err != nil {
-		return usagef("%w", err)
+		return err
 	}
 	facts := maps.Clone(j.facts)
 	for name := range j.recipe.Requires {
@@ -260,6 +251,38 @@ func (a *app) settle(ctx context.Context, j *job) error {
 			return nil
 		}
 	}
+}
+
+// usualHost gives every fact of a host that a recipe has something to do on: of
+// the usual version, or else of the newest, with the console where it usually
+// stands.
+func (a *app) usualHost(ctx context.Context, j *job) (map[string]string, error) {
+	versions := dcui.FactValues("esxi")
+	slices.Reverse(versions)
+	usual := slices.Index(versions, "7.0")
+	versions = slices.Concat(versions[usual:usual+1], versions[:usual], versions[usual+1:])
+	best := j.verdict
+	pinned := j.facts
+	for _, version := range versions {
+		facts := mergeFacts(map[string]string{"esxi": version, "screen": "welcome"}, j.facts)
+		p, err := a.compile(j.recipe, facts, j.vars)
+		if err != nil {
+			return nil, err
+		}
+		v, err := p.Check(ctx)
+		if err != nil {
+			return nil, a.recipeFault(err)
+		}
+		if slices.ContainsFunc(v.Worlds, func(e recipes.Ending) bool { return e.OK }) {
+			best, pinned = v, facts
+			break
+		}
+	}
+	facts, err := simulated(j.recipe, pinned, best)
+	if err != nil {
+		return nil, usagef("%w", err)
+	}
+	return facts, nil
 }
 
 // simulated gives every fact of the host that a recipe is rehearsed on: as
@@ -330,22 +353,26 @@ func (a *app) fillVars(j *job) error {
 // the host whose keyboard --keyboard names, else for run the only one of the
 // config. A rehearsal goes to the model unless a keyboard is named.
 func (a *app) findKeyboard(cmd *cobra.Command, f *running, j *job) error {
-	s, err := a.settings()
-	if err != nil {
-		return err
-	}
 	j.uri = f.keyboard
 	if j.rehearse && j.uri == "" {
 		j.uri = "sim:"
 	}
 	name := cmd.Flag("host").Value.String()
+	if name == "" && j.uri == "sim:" { // the model needs no config
+		j.sim = true
+		return nil
+	}
+	s, err := a.settings()
+	if err != nil {
+		return err
+	}
 	switch {
 	case name != "":
 		if j.host, err = a.configuredHost(name); err != nil {
 			return err
 		}
 	case j.uri != "":
-		if i := slices.IndexFunc(s.Hosts, func(h HostConf) bool { return h.Keyboard == j.uri && j.uri != "sim:" }); i >= 0 {
+		if i := slices.IndexFunc(s.Hosts, func(h HostConf) bool { return h.Keyboard == j.uri }); i >= 0 {
 			j.host = &s.Hosts[i]
 		}
 	case len(s.Hosts) == 1:
@@ -415,6 +442,7 @@ func (a *app) runRecipe(cmd *cobra.Command, arg string, f *running, rehearse boo
 	if j.program, err = a.compile(j.recipe, j.facts, j.vars); err != nil {
 		return err
 	}
+	a.warnOfLife(ctx, j)
 	if err := a.confirmRun(ctx, j); err != nil {
 		return err
 	}
@@ -509,16 +537,40 @@ func secretInstead(name string) string {
 	return secretVariable(name) + " or --secret-file " + name + "=FILE"
 }
 
+// warnOfLife says so where a recipe that destroys is about to be typed into a
+// host whose API answers: it is meant for one that is gone.
+func (a *app) warnOfLife(ctx context.Context, j *job) {
+	if j.vars.Prober == nil || !worstEnd(j.verdict).Destructive() {
+		return
+	}
+	for _, c := range j.recipe.Verify {
+		if c.Kind != "reachable" || c.Host != "" {
+			continue
+		}
+		if up, err := j.vars.Prober.Probe(ctx, c); err == nil && up {
+			a.warn("%s already: %s is for a host that is cut off, and ends with: %s", c, j.recipe.Name, worstEnd(j.verdict))
+			a.hint("labctl net plan %s shows what its API can do instead", j.name())
+		}
+		return
+	}
+}
+
+// worstEnd is the worst effect in any world of a verdict.
+func worstEnd(v *recipes.Verdict) dcui.Effect {
+	worst := dcui.Nothing
+	for _, e := range v.Worlds {
+		worst = max(worst, e.World.Effect())
+	}
+	return worst
+}
+
 // confirmRun asks before keys go to a host that is not simulated. What destroys
 // is confirmed with the host's name.
 func (a *app) confirmRun(ctx context.Context, j *job) error {
 	if j.sim || a.yes {
 		return nil
 	}
-	worst := dcui.Nothing
-	for _, e := range j.verdict.Worlds {
-		worst = max(worst, e.World.Effect())
-	}
+	worst := worstEnd(j.verdict)
 	if !worst.Destructive() && j.recipe.Risk != recipes.Destructive {
 		ok, err := a.confirm(ctx, fmt.Sprintf("type %s into %s (%s)?", j.recipe.Name, j.name(), worst))
 		if err == nil && !ok {
@@ -572,71 +624,98 @@ func (a *app) typeRecipe(ctx context.Context, j *job, f *running) error {
 		}
 		defer unlock()
 	}
-	o := keyboardOptions{URI: j.uri, Command: command, Watcher: f.watcher}
+	kb, err := a.openFor(ctx, j, command, f.watcher)
+	if err != nil {
+		return err
+	}
+	defer kb.Close()
+	view, err := a.newRunView(j, f)
+	if err != nil {
+		return err
+	}
+	j.vars.Speed = view.speed
+	res, err := a.typeOn(ctx, j, kb, view.show)
+	view.finish(res, err)
+	if failed := a.result(res, func(p *page) { res.write(p, j) }); err == nil {
+		err = failed
+	}
+	return err
+}
+
+// openFor opens the keyboard of a job; the model behind sim: becomes the host
+// that the job is for.
+func (a *app) openFor(ctx context.Context, j *job, command string, watcher bool) (*keyboard, error) {
+	o := keyboardOptions{URI: j.uri, Command: command, Watcher: watcher}
 	if j.sim {
 		facts, err := simulated(j.recipe, j.facts, j.verdict)
 		if err != nil {
-			return usagef("%w", err)
+			return nil, usagef("%w", err)
 		}
 		o.Facts = facts
 		if s, ok := j.vars.Secrets["password"]; ok {
 			o.Password = esxi.NewSecret(s.Reveal())
 		}
 	}
-	kb, err := a.openKeyboard(ctx, o)
-	if err != nil {
-		return err
-	}
-	defer kb.Close()
+	return a.openKeyboard(ctx, o)
+}
 
-	view, err := a.newRunView(j, f)
-	if err != nil {
-		return err
+// typeOn types a job and verifies. The result is there with an error too, which
+// has its exit code. Neither the host's lock nor anything on the terminal is its
+// business.
+func (a *app) typeOn(ctx context.Context, j *job, kb *keyboard, on func(recipes.Event)) (*ran, error) {
+	res := &ran{Version: 1, Recipe: j.recipe.Name, Keyboard: kb.Name, Facts: j.facts, Keys: []string{}, Verify: []ranVerify{}}
+	if j.host != nil {
+		res.Host = j.host.Name
 	}
 	j.vars.Timeout = a.set.Timeout
-	j.vars.Speed = view.speed
 	program, err := a.compile(j.recipe, j.facts, j.vars)
-	if err != nil {
-		return err
+	if err == nil {
+		res.Keys = program.Keys()
+		err = a.runProgram(ctx, j, program, kb, res, on)
 	}
+	res.Reports = kb.Delivered()
+	res.Outcome = outcome(err, res.Reports)
+	if err != nil {
+		res.Error = err.Error()
+	}
+	return res, a.runFault(kb, err)
+}
+
+func (a *app) runProgram(ctx context.Context, j *job, program *recipes.Program, kb *keyboard, res *ran, on func(recipes.Event)) error {
 	if !j.sim {
 		a.leaving("keys of %s may be half typed on %s; the keyboard's watchdog releases them", j.recipe.Name, j.name())
 		defer a.leaving("")
 	}
-	res := &ran{Version: 1, Recipe: j.recipe.Name, Keyboard: kb.Name, Facts: j.facts, Keys: program.Keys(), Verify: []ranVerify{}}
-	if j.host != nil {
-		res.Host = j.host.Name
-	}
-	runErr := program.Run(ctx, kb, func(e recipes.Event) {
+	var last dcui.Belief
+	err := program.Run(ctx, kb, func(e recipes.Event) {
 		if e.Kind == recipes.EventVerify {
 			res.Verify = append(res.Verify, ranVerify{e.Text, e.OK, e.Predict})
 		}
 		if e.Belief.Len() > 0 {
-			res.follow(e.Belief)
+			last = e.Belief
+			res.follow(last)
 		}
-		view.show(e)
+		if !j.sim && e.Kind == recipes.EventWait && slices.ContainsFunc(j.recipe.Verify, func(c recipes.Condition) bool { return c.String() == e.Text }) {
+			a.leaving("no key, all of them were delivered; %s was not seen yet", e.Text)
+		}
+		on(e)
 	})
-	if err := kb.Close(); err != nil && runErr == nil {
-		runErr = keysFault(kb, err)
+	if closed := kb.Close(); closed != nil && err == nil {
+		err = keysFault(kb, closed)
 	}
-	res.Reports = kb.Delivered()
 	if kb.Model != nil {
 		w := kb.Model.World()
-		if runErr == nil && !view.predicted(w) {
-			runErr = &predictionError{w}
+		if err == nil && !foretold(last, w) {
+			err = &predictionError{w}
 		}
 		res.End, res.Effect = w.At(), w.Effect().String()
 	}
-	res.Outcome = outcome(runErr, res.Reports)
-	view.finish(res, runErr)
-	err = a.runFault(kb, runErr)
-	if runErr != nil {
-		res.Error = runErr.Error()
-	}
-	if failed := a.result(res, func(p *page) { res.write(p, j) }); err == nil {
-		err = failed
-	}
 	return err
+}
+
+// foretold says whether a simulated host ended as some world was to.
+func foretold(b dcui.Belief, w dcui.World) bool {
+	return b.Len() == 0 || slices.ContainsFunc(b.Worlds(), func(p dcui.World) bool { return p.At() == w.At() && p.Effect() == w.Effect() })
 }
 
 // predictionError is a simulated host that did not end as it was to.

@@ -162,7 +162,7 @@ func (a *app) ability(stream any) ability {
 	kind := a.get("TERM")
 	ab := ability{boxes: true}
 	switch {
-	case kind == "linux", kind == "linux-16color":
+	case kind == "linux", kind == "linux-16color", kind == "":
 		ab.ascii = true
 	case strings.HasPrefix(kind, "vt"), strings.HasPrefix(kind, "ansi"):
 		ab.ascii, ab.boxes = true, false
@@ -364,6 +364,8 @@ func (a *app) liveOn(f *os.File) *live {
 }
 
 func (l *live) start() {
+	end := l.end
+	l.a.restore.Store(&end)
 	// Alternate screen (xterm 1049, unknown to a text console, so it is cleared
 	// too), cursor off.
 	io.WriteString(l.out, "\x1b[?1049h\x1b[?25l\x1b[0m\x1b[2J\x1b[H")
@@ -387,6 +389,7 @@ func (l *live) end() {
 	l.kept.final = l.below
 	l.kept.mu.Unlock()
 	l.below = nil
+	l.a.restore.Store(nil)
 }
 
 // size is that of the terminal, in cells.

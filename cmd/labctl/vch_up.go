@@ -363,26 +363,35 @@ func (f *vchUpFlags) containerNetworks(s *vch.Spec) error {
 		}
 		return nil
 	}
-	return errors.Join(
-		each("container-network-gateway", f.cGateway, func(n *vch.ContainerNet, v string) (err error) {
+	for _, of := range []struct {
+		flag   string
+		values []string
+		set    func(*vch.ContainerNet, string) error
+	}{
+		{"container-network-gateway", f.cGateway, func(n *vch.ContainerNet, v string) (err error) {
 			n.Gateway, err = vch.ParseStatic(v)
 			return err
-		}),
-		each("container-network-ip-range", f.cRange, func(n *vch.ContainerNet, v string) error {
+		}},
+		{"container-network-ip-range", f.cRange, func(n *vch.ContainerNet, v string) error {
 			r, err := vch.ParseRange(v)
 			n.Ranges = append(n.Ranges, r)
 			return err
-		}),
-		each("container-network-dns", f.cDNS, func(n *vch.ContainerNet, v string) error {
+		}},
+		{"container-network-dns", f.cDNS, func(n *vch.ContainerNet, v string) error {
 			ip, err := netip.ParseAddr(v)
 			n.DNS = append(n.DNS, ip)
 			return err
-		}),
-		each("container-network-firewall", f.cFW, func(n *vch.ContainerNet, v string) error {
+		}},
+		{"container-network-firewall", f.cFW, func(n *vch.ContainerNet, v string) error {
 			n.Firewall = v
 			return vch.CheckFirewall(v)
-		}),
-	)
+		}},
+	} {
+		if err := each(of.flag, of.values, of.set); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *app) vchUp(ctx context.Context, flags *pflag.FlagSet, f *vchUpFlags, args []string) error {
@@ -402,6 +411,11 @@ func (a *app) vchUp(ctx context.Context, flags *pflag.FlagSet, f *vchUpFlags, ar
 	for _, d := range []time.Duration{f.ttl, f.upload, f.address, f.ready} {
 		if d < 0 {
 			return usagef("a duration of %v has already passed", d)
+		}
+	}
+	for _, d := range []*time.Duration{&f.upload, &f.address, &f.ready} {
+		if set.Timeout > 0 && (*d == 0 || *d > set.Timeout) {
+			*d = set.Timeout
 		}
 	}
 	for r, n := range base.Networks {
@@ -453,15 +467,15 @@ func (a *app) vchUp(ctx context.Context, flags *pflag.FlagSet, f *vchUpFlags, ar
 
 // opsUser finds whom the appliance logs in as, if it is somebody of its own.
 func (a *app) opsUser(ctx context.Context, f *vchUpFlags, s *vch.Spec) (err error) {
-	access := f.config.Ops
+	access := f.config.Ops.access()
 	if f.opsUser != "" && f.opsUser != access.User {
-		access = Access{User: f.opsUser}
+		access = &Access{User: f.opsUser}
 	}
 	if access.User == "" {
 		return nil
 	}
 	s.User = access.User
-	s.Password, err = a.passwords.source(a, &access, "vch.ops", fmt.Sprintf("password of %s, for the appliance:", access.User), []string{"LABCTL_OPS_PASSWORD"})(ctx)
+	s.Password, err = a.passwords.source(a, access, "vch.ops", fmt.Sprintf("password of %s, for the appliance:", access.User), []string{"LABCTL_OPS_PASSWORD"})(ctx)
 	return err
 }
 

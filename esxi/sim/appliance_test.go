@@ -1,15 +1,18 @@
 package sim
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -122,6 +125,27 @@ func TestTheGoldenKeysBoot(t *testing.T) {
 		t.Errorf("busybox says %q", out)
 	}
 	run("run", "-d", "--name", "server", "nginx")
+	run("create", "--name", "spare", "busybox", "echo", "spare")
+	vm := c.vm("vch1")
+	for _, call := range []func(context.Context) (*object.Task, error){vm.PowerOff, vm.PowerOn} {
+		task, err := call(within(t))
+		if err == nil {
+			err = task.Wait(within(t))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	st = vchOf(t, l, "vch1", "up", "failed") // with another address
+	names := map[string]string{}
+	for _, b := range st.Containers {
+		names[b.Name] = b.State
+	}
+	same(t, "containers after a restart", names, map[string]string{"server": "running", "spare": "exited"})
+	if out := run("start", "-a", "spare"); out != "spare\n" {
+		t.Errorf("a container of before says %q", out)
+	}
+	run("rm", "spare")
 	if boxes := vchOf(t, l, "vch1", "up").Containers; len(boxes) != 1 || boxes[0].State != "running" {
 		t.Errorf("containers: %+v", boxes)
 	}
@@ -383,6 +407,19 @@ func TestWhatKeepsAVCHFromBooting(t *testing.T) {
 			v.reconfigure(types.VirtualMachineConfigSpec{ExtraConfig: options(golden)})
 		})
 	}
+	t.Run("another password", func(t *testing.T) {
+		keys := maps.Clone(golden)
+		if err := seal(keys, "t1", "wrong"); err != nil {
+			t.Fatal(err)
+		}
+		v.reconfigure(types.VirtualMachineConfigSpec{ExtraConfig: options(keys)})
+		v.power(true)
+		if st := vchOf(t, l, "t1", "up", "failed"); !strings.Contains(st.Reason, "user name or password") {
+			t.Errorf("%+v", st)
+		}
+		v.power(false)
+		v.reconfigure(types.VirtualMachineConfigSpec{ExtraConfig: options(golden)})
+	})
 	t.Run("an image that is cut off", func(t *testing.T) {
 		whole := fakeISO(bundleVersion, 1<<20)
 		file := "t1/" + bundleVersion + "-appliance.iso"
@@ -580,5 +617,58 @@ func TestHostsWithoutWhatAVCHNeeds(t *testing.T) {
 	l.Disarm()
 	if !serial() || !open() {
 		t.Error("disarmed they still strike")
+	}
+}
+
+func TestTheFirstLabsVCH(t *testing.T) {
+	l := start(t, Options{Scene: "vic-0.4"})
+	for _, path := range []string{"esxi", "vcenter"} {
+		c := connect(t, l, path)
+		vch, box := c.settings(c.vm("VCH001")), c.settings(c.vm(oldContainer))
+		for k, want := range map[string]string{
+			"guestinfo./common/name": "jolly_panini", "guestinfo./repo": "hello-world", "guestinfo./sessions|" + oldContainer + "/cmd/Path": "/hello",
+		} {
+			if box[k] != want {
+				t.Errorf("%s: %s is %q, want %q", path, k, box[k], want)
+			}
+		}
+		for k := range maps.Keys(vch) {
+			if strings.HasPrefix(k, readOnly) || strings.HasPrefix(k, readWrite) {
+				t.Errorf("%s: %s is of a later VIC", path, k)
+			}
+		}
+	}
+}
+
+func TestTheConfigurationHasABundle(t *testing.T) {
+	for _, scene := range []string{"nuc", "standalone"} {
+		l := start(t, Options{Scene: scene})
+		file := filepath.Join(t.TempDir(), "lab.yaml")
+		if err := l.WriteConfig(file); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for key, want := range map[string]bool{"\nvcenter:": scene == "nuc", "bridge_network: " + bridgeGroup: scene == "nuc", "target: https://" + everyName: true} {
+			if strings.Contains(string(text), key) != want {
+				t.Errorf("%s: %q is in the configuration: %t", scene, key, !want)
+			}
+		}
+		for _, image := range []string{"appliance.iso", "bootstrap.iso"} {
+			iso := filepath.Join(file+".bundle", image)
+			if err := wholeISO(iso); err != nil {
+				t.Errorf("%s: %v", image, err)
+			}
+			b, err := os.ReadFile(iso)
+			if err != nil {
+				t.Fatal(err)
+			}
+			publisher := strings.Fields(string(b[isoVolume+318 : isoVolume+318+128]))
+			if publisher[len(publisher)-1] != bundleVersion {
+				t.Errorf("%s is published by %q", image, publisher)
+			}
+		}
 	}
 }

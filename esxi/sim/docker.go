@@ -67,6 +67,7 @@ type container struct {
 
 	state    string // created, running or exited
 	exit     int
+	ends     int // how often it has ended
 	started  time.Time
 	finished time.Time
 	out      []byte
@@ -108,6 +109,7 @@ func (a *appliance) personality(program *daemon) error {
 		return fmt.Errorf("listen tcp %s:%s: address already in use", a.ip, port)
 	}
 	e := newEngine(a)
+	e.recover()
 	server := e.serve(ln, conf)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -118,6 +120,56 @@ func (a *appliance) personality(program *daemon) error {
 		return a.life.Err()
 	}
 	return nil
+}
+
+// recover finds the containers of an earlier run by the settings of their VMs. What they had said is lost.
+func (e *engine) recover() {
+	a := e.a
+	s := a.s
+	pool := a.config.text("container/ComputeResources|0/Value")
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, v := range s.world.vms {
+		ref := a.where.refs[v.id]
+		obj, ok := a.where.reg.Get(ref).(*simulator.VirtualMachine)
+		if !ok {
+			continue
+		}
+		var at string
+		a.where.reg.WithLock(a.where.context(), obj, func() {
+			if obj.ResourcePool != nil {
+				at = obj.ResourcePool.Value
+			}
+		})
+		keys := guestConfig(s.settings(v.id))
+		known := slices.IndexFunc(catalogue, func(i dockerImage) bool { return i.repo == keys.text("repo") })
+		id := keys.text("common/id")
+		if at != pool || known < 0 || id == "" || v.id == a.id {
+			continue
+		}
+		argv, err := keys.list("sessions|" + id + "/cmd/Args")
+		if err != nil || len(argv) == 0 {
+			continue
+		}
+		img := catalogue[known]
+		img.pulled = time.Now()
+		c := &container{
+			id: id, name: keys["common/name"], image: &img, argv: argv, tty: keys.flag("sessions|" + id + "/tty"), labels: map[string]string{},
+			created: time.Now(), vm: v.name, ref: ref, state: "exited", changed: make(chan struct{}),
+		}
+		if v.on {
+			ctx, cancel := context.WithCancel(a.life)
+			c.state, c.stop = "running", cancel
+			go func() { // its program goes on until it is stopped
+				<-ctx.Done()
+				e.ended(c, 137)
+			}()
+		}
+		e.containers = append(e.containers, c)
+		if !slices.ContainsFunc(e.images, func(i *dockerImage) bool { return i.repo == img.repo }) {
+			e.images = append(e.images, &img)
+		}
+	}
 }
 
 // repoOf turns a reference as clients write it into a name in the catalogue.
@@ -410,6 +462,7 @@ func (e *engine) ended(c *container, code int) {
 	_, _ = e.a.where.api.run(&types.PowerOffVM_Task{This: c.ref})
 	e.mu.Lock()
 	c.state, c.exit, c.finished = "exited", code, time.Now()
+	c.ends++
 	remove := c.remove
 	close(c.changed)
 	c.changed = make(chan struct{})

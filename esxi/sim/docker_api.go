@@ -369,15 +369,14 @@ func (e *engine) removeContainer(w http.ResponseWriter, r *http.Request, c *cont
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// stream copies a container's output as it comes, framed as Docker does unless it has a terminal, until the container
-// ends or, if it is not followed, to where it is.
-func (e *engine) stream(w io.Writer, gone <-chan struct{}, c *container, follow bool, flush func()) {
-	at := 0
+// stream copies a container's output from a place on as it comes, framed as Docker does unless it has a terminal,
+// until the container has ended that often or, if it is not followed, to where it is.
+func (e *engine) stream(w io.Writer, gone <-chan struct{}, c *container, at, ends int, follow bool, flush func()) {
 	for {
 		e.mu.Lock()
 		part := slices.Clone(c.out[at:])
 		at = len(c.out)
-		over, changed := c.state == "exited", c.changed
+		over, changed := c.ends >= ends, c.changed
 		e.mu.Unlock()
 		if len(part) > 0 {
 			if !c.tty {
@@ -415,7 +414,13 @@ func (e *engine) logs(w http.ResponseWriter, r *http.Request, c *container) {
 		}
 	}
 	flush()
-	e.stream(w, r.Context().Done(), c, q.Get("follow") == "1" || q.Get("follow") == "true", flush)
+	e.mu.Lock()
+	ends := c.ends
+	if c.state != "exited" {
+		ends++
+	}
+	e.mu.Unlock()
+	e.stream(w, r.Context().Done(), c, 0, ends, q.Get("follow") == "1" || q.Get("follow") == "true", flush)
 }
 
 // attach hands the connection over to the container. Nothing is done with what the client types.
@@ -430,6 +435,9 @@ func (e *engine) attach(w http.ResponseWriter, r *http.Request, c *container) {
 		return
 	}
 	defer conn.Close()
+	e.mu.Lock()
+	at, ends := len(c.out), c.ends+1 // who attaches to a container that has ended waits for it to be started again
+	e.mu.Unlock()
 	head := "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n"
 	if r.Header.Get("Upgrade") != "" {
 		head = "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
@@ -442,7 +450,7 @@ func (e *engine) attach(w http.ResponseWriter, r *http.Request, c *container) {
 	go func() { // a client that only closes its sending half still listens
 		_, _ = io.Copy(io.Discard, rw)
 	}()
-	e.stream(conn, gone, c, r.URL.Query().Get("stream") == "1" || r.URL.Query().Get("stream") == "true", func() {})
+	e.stream(conn, gone, c, at, ends, r.URL.Query().Get("stream") == "1" || r.URL.Query().Get("stream") == "true", func() {})
 }
 
 // events streams what happens to containers, all or those that a filter names.

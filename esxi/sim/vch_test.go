@@ -366,6 +366,9 @@ func TestAFolderIsDestroyedWithEverythingInIt(t *testing.T) {
 	if _, err := v.Destroy(within(t)); !fault.Is(err, &types.MethodDisabled{}) {
 		t.Errorf("destroying a VM whose destruction is disabled: %v", err)
 	}
+	if task, err := folder.Destroy(within(t)); err != nil || !fault.Is(task.Wait(within(t)), &types.MethodDisabled{}) {
+		t.Errorf("destroying the folder of such a VM: %v", err)
+	}
 	if err := auth.EnableMethods(within(t), []types.ManagedObjectReference{v.Reference()}, []string{"Destroy_Task"}, "VIC"); err != nil {
 		t.Fatal(err)
 	}

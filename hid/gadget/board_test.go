@@ -1,7 +1,6 @@
 package gadget
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -134,7 +133,7 @@ func FuzzBootConfig(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		c := readBootConfig(text, []string{"pi4"})
 		if c.Against == "" != (c.Line == 0) || c.Line > strings.Count(text, "\n")+1 {
-			t.Error(fmt.Sprintf("%+v", c))
+			t.Errorf("%+v", c)
 		}
 		// What doctor says to add has to satisfy doctor.
 		again := readBootConfig(text+"\n[all]\n"+PeripheralLine+"\n", []string{"pi4"})

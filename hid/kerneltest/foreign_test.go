@@ -13,6 +13,8 @@ import (
 // onPi is what labctl does on a Raspberry Pi without a keyboard or a network.
 var onPi = [][]string{
 	{"version", "-o", "json"},
+	{"recipe", "check", "restore-standard-switch", "-o", "json"},
+	{"recipe", "check", "seed-restore-standard-switch", "-o", "json"},
 	{"hid", "type", "Grüezi, \"Welt\" {1}", "--layout", "ch-de", "--dry-run", "-o", "json"},
 }
 

@@ -158,8 +158,10 @@ func TestLayouts(t *testing.T) {
 				}
 			}
 		}
+		_, err = l.Chords("a")
+		latin := err == nil // other alphabets have a lock, and what arrives depends on it
 		for _, s := range unsure {
-			if typeLine(t, kb, c, l, s) == s {
+			if typeLine(t, kb, c, l, s) == s && latin {
 				t.Errorf("%s: %q arrives, and hid is not sure of it", l.Short(), s)
 			}
 		}
