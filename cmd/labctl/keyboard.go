@@ -23,6 +23,10 @@ type keyboard struct {
 	Model  *simModel // the console behind sim:, else nil
 	finish func() error
 
+	// Picture keeps what the host's screen shows, under a name without its ending.
+	// It is nil where no pictures are to be had, or wanted.
+	Picture func(ctx context.Context, name string) error
+
 	once   sync.Once
 	closed error
 }
@@ -43,6 +47,7 @@ type keyboardOptions struct {
 	Watcher bool          // send nothing before a watcher's sign
 	Root    string        // before all paths of the gadget, in tests
 
+	Screens  string        // folder for pictures of the screen, where there are any; "" keeps none
 	Deadline time.Duration // for the host to take a report, where that is less than usual; 0 means as usual
 
 	// Of the console behind sim: only.
@@ -64,15 +69,16 @@ const (
 // keyboardPlace is a parsed --keyboard.
 type keyboardPlace struct {
 	text string
-	kind string // gadget, model, labsim or ssh
+	kind string // gadget, model, labsim, ssh or vm
 	path string // of the gadget's device file
 	addr string // host:port of labsim; port of ssh, "" for that of its config
-	host string // whose console in labsim; the machine of the keyboard
+	host string // whose console in labsim; the machine of the keyboard; the host of the virtual machine
 	user string // there
+	vm   string // its name
 }
 
 // keyboardForms are the URIs that this labctl knows.
-const keyboardForms = "/dev/hidg0, ssh://[user@]pi, sim: and sim://ADDR:PORT/HOST"
+const keyboardForms = "/dev/hidg0, ssh://[user@]pi, vm://HOST/VM, sim: and sim://ADDR:PORT/HOST"
 
 // parseKeyboardURI reads a URI without touching what it names. The error has
 // exit code 2.
@@ -117,7 +123,10 @@ func parseKeyboardURI(text string) (keyboardPlace, error) {
 		}
 		return k, nil
 	case "vm":
-		return bad("this labctl has no %s:// keyboards yet", u.Scheme)
+		if err := parseVM(&k, u); err != nil {
+			return bad("%s", err)
+		}
+		return k, nil
 	}
 	return bad("it is of no known kind")
 }
@@ -139,6 +148,8 @@ func (a *app) openKeyboard(ctx context.Context, o keyboardOptions) (*keyboard, e
 		return a.openLabsim(ctx, u, o)
 	case "ssh":
 		return a.openSSH(ctx, u, o)
+	case "vm":
+		return a.openVM(ctx, u, o)
 	}
 	return a.openGadget(ctx, u, o)
 }
