@@ -240,7 +240,8 @@ func (s *server) lights(ctx context.Context, kb *Served) {
 	var last LEDs
 	told := false
 	for t := time.NewTicker(every); ; {
-		if now, known := kb.LEDs(); known && (!told || now != last) {
+		// Not while a key is being typed: its answer has the lights too.
+		if now, known := kb.lightsAtOnce(); known && (!told || now != last) {
 			s.write(message{Op: opLights, Lights: &now})
 			last, told = now, true
 		}
