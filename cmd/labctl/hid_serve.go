@@ -57,7 +57,7 @@ func (a *app) hidServe(ctx context.Context, uri, root string) error {
 		Open: func(ctx context.Context, w hid.Wish) (*hid.Served, error) {
 			kb, err := a.openKeyboard(ctx, keyboardOptions{
 				URI: uri, Command: w.Command + " over ssh", Settle: w.Settle, Watcher: w.Watcher,
-				Root: root, Deadline: hid.WireDeadline,
+				Root: root, Guarded: true, Deadline: hid.WireDeadline,
 			})
 			if err != nil {
 				return nil, err

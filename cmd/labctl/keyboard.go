@@ -48,6 +48,7 @@ type keyboardOptions struct {
 	Root    string        // before all paths of the gadget, in tests
 
 	Screens  string        // folder for pictures of the screen, where there are any; "" keeps none
+	Guarded  bool          // a watchdog too where none is needed as a rule: behind sim://
 	Deadline time.Duration // for the host to take a report, where that is less than usual; 0 means as usual
 
 	// Of the console behind sim: only.

@@ -4,14 +4,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -75,6 +78,12 @@ func (r *paper) taken() ([]hid.Report, []time.Time) {
 	got, at := r.got, r.at
 	r.got, r.at = nil, nil
 	return got, at
+}
+
+func (r *paper) allUp() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.got[len(r.got)-1] == hid.Report{}
 }
 
 func (r *paper) count() int {
@@ -230,4 +239,188 @@ func TestTypeOverSSH(t *testing.T) {
 	if !strings.Contains(stdout, `"sent": 6`) {
 		t.Errorf("stdout %s", stdout)
 	}
+}
+
+// labctlProcess is a labctl of its own, that holds a key as long as it lives.
+func labctlProcess(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Args[0] = "labctl"
+	cmd.Env = []string{"HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH")}
+	return cmd
+}
+
+// Whoever is killed, and when: no key stays down longer than a second after it,
+// and nothing is pressed after that.
+func TestKillsOverSSH(t *testing.T) {
+	m := newFarMachine(t)
+	r := newPaper(t)
+	pids := filepath.Join(filepath.Dir(m.dir), "pid")
+	m.install(t, "echo $$ >"+pids+"\n"+serving(r))
+	rounds := 100
+	if testing.Short() {
+		rounds = 8
+	}
+	const second = time.Second
+	random := rand.New(rand.NewPCG(1, 2))
+	longest := time.Duration(0)
+	for round := range rounds {
+		whom := []string{"labctl", "ssh", "hangs", "far"}[round%4]
+		os.Remove(pids)
+		args := []string{"hid", "type", strings.Repeat("aB", 500), "--hold", "40ms", "--gap", "5ms"}
+		if round/4%2 == 1 { // a key that is down for much longer than it may be after the end
+			args = []string{"hid", "press", "--hold", "8s", "A", "SHIFT+B"}
+		}
+		cmd := labctlProcess(t, append(args, "--keyboard", "ssh://pi")...)
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() { cmd.Wait(); close(done) }()
+		for end := time.Now().Add(30 * time.Second); r.count() < 2; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("round %d: nothing is typed: %s", round, stderr.String())
+			}
+		}
+		time.Sleep(time.Duration(random.IntN(150)) * time.Millisecond)
+		switch whom {
+		case "labctl":
+			cmd.Process.Kill()
+		case "far":
+			syscall.Kill(farLabctl(t, pids), syscall.SIGKILL)
+		case "hangs":
+			cmd.Process.Signal(syscall.SIGSTOP)
+		case "ssh":
+			kids, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", cmd.Process.Pid))
+			var pid int
+			if _, scan := fmt.Sscan(string(kids), &pid); err != nil || scan != nil {
+				// Any of its threads may have started it.
+				pid = childOf(t, cmd.Process.Pid)
+			}
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+		killed := time.Now()
+		if far := farLabctl(t, pids); whom == "far" {
+			// Its watchdog is what lets go, and is no child of anything here.
+			for end := killed.Add(10 * time.Second); !r.allUp() && time.Now().Before(end); time.Sleep(time.Millisecond) {
+			}
+			time.Sleep(50 * time.Millisecond) // for a second release, where there was nothing down
+		} else {
+			awaitEnd(t, far)
+		}
+		got, at := r.taken()
+		if last := got[len(got)-1]; last != (hid.Report{}) {
+			t.Fatalf("round %d, %s: %s stays down", round, whom, last)
+		}
+		up := at[len(at)-1].Sub(killed)
+		if up > second {
+			t.Errorf("round %d, %s: a key is up %s after the kill", round, whom, up)
+		}
+		longest = max(longest, up)
+		if whom == "hangs" {
+			cmd.Process.Signal(syscall.SIGCONT)
+		}
+		select {
+		case <-done:
+		case <-time.After(15 * time.Second):
+			t.Errorf("round %d, %s: labctl does not end", round, whom)
+			cmd.Process.Kill()
+			<-done
+		}
+		if whom != "labctl" {
+			if code := cmd.ProcessState.ExitCode(); code != exitChanged {
+				t.Errorf("round %d, %s: exit %d: %s", round, whom, code, stderr.String())
+			}
+		}
+		// A watchdog may let go twice.
+		if late, _ := r.taken(); slices.ContainsFunc(late, func(r hid.Report) bool { return r != hid.Report{} }) {
+			t.Errorf("round %d, %s: keys after the end", round, whom)
+		}
+	}
+	t.Logf("%d kills, the last release at most %s after one", rounds, longest.Round(time.Millisecond))
+}
+
+// farLabctl is the far labctl's process.
+func farLabctl(t *testing.T, file string) int {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	var pid int
+	if _, scan := fmt.Sscan(string(text), &pid); err != nil || scan != nil {
+		t.Fatalf("no far labctl: %v", err)
+	}
+	return pid
+}
+
+// awaitEnd waits for the far labctl to end.
+func awaitEnd(t *testing.T, pid int) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+		if syscall.Kill(pid, 0) != nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal("the far labctl does not end")
+		}
+	}
+}
+
+func childOf(t *testing.T, parent int) int {
+	t.Helper()
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", parent))
+	for _, f := range tasks {
+		text, _ := os.ReadFile(f)
+		var pid int
+		if _, err := fmt.Sscan(string(text), &pid); err == nil {
+			return pid
+		}
+	}
+	t.Fatal("ssh is not there")
+	return 0
+}
+
+// Each way in which a login can fail is one line and the way out.
+func TestSSHFaults(t *testing.T) {
+	m := newFarMachine(t)
+	r := newPaper(t)
+	m.install(t, serving(r))
+	try := func(name, uri string, code int, want ...string) {
+		t.Helper()
+		got, stdout, stderr := invoke(t, testEnv(t), "hid", "press", "F2", "--keyboard", uri)
+		if got != code || stdout != "" {
+			t.Errorf("%s: exit %d, want %d: %s%s", name, got, code, stdout, stderr)
+		}
+		for _, w := range want {
+			if !strings.Contains(stderr, w) {
+				t.Errorf("%s: stderr lacks %q:\n%s", name, w, stderr)
+			}
+		}
+		if n := r.count(); n != 0 {
+			t.Errorf("%s: %d reports were typed", name, n)
+			r.taken()
+		}
+	}
+	try("wrong port", "ssh://pi:1", exitFailed, "Connection refused", "hint: is sshd running on pi")
+	try("wrong user", "ssh://nobody-here@pi", exitFailed, "Permission denied", "ssh-copy-id")
+	try("unknown machine", "ssh://localhost:"+m.port, exitFailed, "Host key verification failed", "log in once by hand")
+	try("no name", "ssh://no-such-machine.invalid", exitFailed, "resolve hostname", "has to work by itself")
+
+	os.Rename(filepath.Join(m.dir, "labctl"), filepath.Join(m.dir, "other"))
+	try("no labctl", "ssh://pi", exitFailed, "no labctl in the PATH", "install labctl on pi")
+	m.install(t, `echo '{"op":"hello","protocol":99,"release":"v9.9.9"}'; cat >/dev/null`)
+	try("another version", "ssh://pi", exitFailed, "v9.9.9", "protocol 1", "speaks 99", "install the same labctl")
+	m.install(t, "exec $LABCTL hid severe")
+	try("an old version", "ssh://pi", exitFailed, "does not know hid serve", "install the same labctl")
+	m.install(t, "echo hello from the shell; exit 3")
+	try("a login that talks", "ssh://pi", exitFailed, "hello from the shell", "to print nothing before")
+	m.install(t, "exec $LABCTL hid serve --stdio --root /nowhere")
+	try("no gadget", "ssh://pi", exitFailed, "on pi:", "hid up")
+
+	t.Setenv("PATH", t.TempDir())
+	try("no ssh", "ssh://pi", exitFailed, "no program ssh", "openssh-client")
 }
