@@ -25,10 +25,11 @@ type Remote struct {
 	busy sync.Mutex // one request at a time
 	seq  int
 
-	mu     sync.Mutex
-	cause  error // of the end
-	lights LEDs
-	known  bool
+	mu       sync.Mutex
+	attached bool  // the keyboard was opened
+	cause    error // of the end
+	lights   LEDs
+	known    bool
 }
 
 // Attach opens the keyboard at the other end of conn, which it closes on an
@@ -77,6 +78,9 @@ func Attach(ctx context.Context, conn io.ReadWriteCloser, release string, w Wish
 		}
 		return fail(err)
 	}
+	r.mu.Lock()
+	r.attached = true
+	r.mu.Unlock()
 	return r, nil
 }
 
@@ -96,7 +100,7 @@ func (r *Remote) gone() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var remote *RemoteError
-	if r.cause == nil || errors.Is(r.cause, ErrConnection) || errors.As(r.cause, &remote) {
+	if r.cause == nil || errors.Is(r.cause, ErrConnection) || !r.attached && errors.As(r.cause, &remote) {
 		return r.cause
 	}
 	return fmt.Errorf("%w: %w", ErrConnection, r.cause)

@@ -54,6 +54,10 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, o ServeOptions) err
 	s.write(message{Op: opHello, Protocol: WireProtocol, Release: o.Release})
 	go s.read(in)
 	err := s.run(ctx)
+	if cause := context.Cause(ctx); cause != nil {
+		// Where that still hears something, it is told why.
+		s.write(message{Op: opFail, Fault: newWireFault(cause)})
+	}
 	close(s.answers)
 	select {
 	case <-written:
