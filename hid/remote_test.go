@@ -217,6 +217,17 @@ func TestRemoteNoAnswer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		_, err = NewKeyboard(r, Options{}).Type(t.Context(), chordsOf(t, "A"), Pace{})
+		wantState(t, err, Pending, false, ErrConnection)
+		<-f.err
+	})
+	synctest.Test(t, func(t *testing.T) {
+		f := &far{console: &console{}, slow: 5 * time.Second}
+		f.serve(t)
+		r, err := Attach(t.Context(), f.near, "", Wish{})
+		if err != nil {
+			t.Fatal(err)
+		}
 		k := NewKeyboard(r, Options{})
 		wantState(t, k.Send(t.Context(), Report{2: 4}), Pending, false, ErrConnection)
 		wantState(t, k.Send(t.Context(), Report{2: 5}), Refused, false, ErrConnection)
@@ -348,6 +359,7 @@ func (n noisy) Read(b []byte) (int, error) { return n.all.Read(b) }
 func FuzzServe(f *testing.F) {
 	f.Add(`{"op":"hello","protocol":1}` + "\n" + `{"op":"open","open":{}}` + "\n" + `{"op":"play","seq":1,"reports":["0000040000000000"]}`)
 	f.Add(`{"op":"hello","protocol":1}` + "\n" + `{"op":"open","open":{}}` + "\n" + `{"op":"play","seq":1,"reports":["zz04"],"pace":{}}`)
+	f.Add(`{"op":"hello","protocol":1}` + "\n" + `{"op":"open","open":{}}` + "\n" + `{"op":"play","seq":1,"reports":["0000040000000000"]}` + "\n" + `{"op":"dance"}`)
 	f.Add("{}\n\n")
 	f.Fuzz(func(t *testing.T, lines string) {
 		synctest.Test(t, func(t *testing.T) {
