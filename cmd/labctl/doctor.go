@@ -214,16 +214,6 @@ func (a *app) doctorTargets(s *settings, c *checkup) []*target {
 	return out
 }
 
-// hintOf is the advice that an error carries, else another.
-func hintOf(err error, otherwise string) string {
-	for e := err; e != nil; e = errors.Unwrap(e) {
-		if f, ok := e.(*fault); ok && f.hint != "" {
-			return f.hint
-		}
-	}
-	return otherwise
-}
-
 // checkFactsOf looks at what would be known of a host if it were gone now.
 func (a *app) checkFactsOf(h *HostConf, c *checkup) {
 	name := h.Name + " facts"

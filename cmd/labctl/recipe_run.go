@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"maps"
 	"math"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -28,6 +30,7 @@ type running struct {
 	dryRun      bool
 	watcher     bool
 	noMirror    bool
+	screens     string
 }
 
 func (f *running) add(a *app, c *cobra.Command) {
@@ -84,6 +87,7 @@ pace of a real run, divided by --speed; elsewhere without a pause.
 		},
 	}
 	f.add(a, c)
+	c.Flags().StringVar(&f.screens, "screenshots", "", "keep a picture of the screen before each step and at the end in this `DIR`, with --keyboard vm://")
 	c.Flags().Float64Var(&f.speed, "speed", 0, "`FACTOR` by which every pause is shorter (default 1 on a terminal, elsewhere there are no pauses)")
 	return c
 }
@@ -154,6 +158,7 @@ type job struct {
 	uri      string
 	facts    map[string]string // known of the host, and of the simulated one
 	sim      bool              // the model inside labctl
+	screens  string            // folder for pictures of the screen, "" for none
 	rehearse bool
 	vars     recipes.Vars
 	verdict  *recipes.Verdict
@@ -178,7 +183,7 @@ func (a *app) prepare(cmd *cobra.Command, arg string, f *running, rehearse bool)
 	if err != nil {
 		return nil, err
 	}
-	j := &job{recipe: r, arg: arg, rehearse: rehearse}
+	j := &job{recipe: r, arg: arg, rehearse: rehearse, screens: f.screens}
 	if j.vars, err = f.values(r); err != nil {
 		return nil, err
 	}
@@ -649,7 +654,7 @@ func (a *app) typeRecipe(ctx context.Context, j *job, f *running) error {
 // openFor opens the keyboard of a job; the model behind sim: becomes the host
 // that the job is for.
 func (a *app) openFor(ctx context.Context, j *job, command string, watcher bool) (*keyboard, error) {
-	o := keyboardOptions{URI: j.uri, Command: command, Watcher: watcher}
+	o := keyboardOptions{URI: j.uri, Command: command, Watcher: watcher, Screens: j.screens}
 	if j.sim {
 		facts, err := simulated(j.recipe, j.facts, j.verdict)
 		if err != nil {
@@ -708,6 +713,7 @@ func (a *app) runProgram(ctx context.Context, j *job, program *recipes.Program, 
 			a.leaving("no key, all of them were delivered; %s was not seen yet", e.Text)
 		}
 		on(e)
+		a.picture(ctx, kb, e)
 	})
 	if closed := kb.Close(); closed != nil && err == nil {
 		err = keysFault(kb, closed)
@@ -732,6 +738,20 @@ func effectsOf(v *recipes.Verdict) []dcui.Effect {
 	}
 	return out
 }
+
+// picture keeps the screen before each step and at the end, where it is to be
+// had. That it failed changes nothing: no key rests on it.
+func (a *app) picture(ctx context.Context, kb *keyboard, e recipes.Event) {
+	if kb.Picture == nil || e.Kind != recipes.EventStep && e.Kind != recipes.EventDone {
+		return
+	}
+	if err := kb.Picture(ctx, fmt.Sprintf("%02d-%s", e.Step+1, cmp.Or(strings.Trim(notInNames.ReplaceAllString(e.Text, "-"), "-"), "end"))); err != nil {
+		a.warn("%s", err)
+	}
+}
+
+// notInNames is what a picture's file name does without.
+var notInNames = regexp.MustCompile(`[^A-Za-z0-9]+`)
 
 // foretold says whether a simulated host ended as some world was to.
 func foretold(b dcui.Belief, w dcui.World) bool {
