@@ -43,8 +43,8 @@ bench: ## requests, wall time and VM outage beside govc, start-up time and memor
 demo: build ## a move to a standard switch and back, on the simulated homelab
 	./docs/demo.sh
 
-schema: ## write configs/labctl.schema.json anew
-	$(GO) test ./cmd/labctl -run '^TestSchemaIsCurrent$$' -update
+schema: ## write the JSON schemas in configs/ anew
+	$(GO) test ./cmd/labctl -run '^Test(Recipe)?SchemaIsCurrent$$' -update
 
 fuzz: ## fuzz each parser for half a minute
 	@$(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./... | while read -r pkg; do \

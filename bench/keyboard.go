@@ -19,12 +19,12 @@ const keyboardLimit = 5 * time.Minute
 
 // What the benchmark of hid/kerneltest calls its figures.
 const (
-	figureProven = "reports/s_with_proof_of_delivery"
-	figureBare   = "reports/s_of_a_bare_write-and-poll_loop"
+	figureProven = "proven-reports/s"
+	figureBare   = "bare-reports/s"
 	figureRatio  = "proven/bare"
-	figureAdded  = "pause_of_10_ms,_added_to_p99,_ms"
-	figureOurs   = "labctl:_pause_of_10_ms,_distance_from_the_median,_p99,_ms"
-	figureTheirs = "bare_loop:_pause_of_10_ms,_distance_from_the_median,_p99,_ms"
+	figureAdded  = "pause-added-p99-ms"
+	figureOurs   = "labctl-pause-off-p99-ms"
+	figureTheirs = "bare-pause-off-p99-ms"
 )
 
 // keyboard runs the benchmark of hid/kerneltest: a stock kernel in QEMU, in which labctl's keyboard and a bare loop

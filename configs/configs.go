@@ -1,5 +1,5 @@
 // Package configs holds the files that labctl carries inside itself: the
-// example configuration, its schema, and the template of config init. Nothing
+// example configuration, the schemas, and the template of config init. Nothing
 // in it fails; tests of the commands keep the files readable and current.
 package configs
 
@@ -15,6 +15,12 @@ var Example string
 //
 //go:embed labctl.schema.json
 var Schema string
+
+// RecipeSchema is the JSON schema of a recipe's file: make schema writes it
+// anew.
+//
+//go:embed recipe.schema.json
+var RecipeSchema string
 
 // Init is the text/template of the file that config init writes.
 //

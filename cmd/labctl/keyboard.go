@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/labctl/labctl/esxi"
@@ -21,11 +22,18 @@ type keyboard struct {
 	Name   string    // its URI
 	Model  *simModel // the console behind sim:, else nil
 	finish func() error
+
+	once   sync.Once
+	closed error
 }
 
 // Close releases every key, hides the keyboard from the host and gives its lock
-// back. It works after the end of the command's context too.
-func (k *keyboard) Close() error { return k.finish() }
+// back. It works after the end of the command's context too. A second Close does
+// nothing: by then another run may have the keyboard.
+func (k *keyboard) Close() error {
+	k.once.Do(func() { k.closed = k.finish() })
+	return k.closed
+}
 
 // keyboardOptions are what a command wants from a keyboard. Only URI is needed.
 type keyboardOptions struct {

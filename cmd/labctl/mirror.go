@@ -144,15 +144,6 @@ func (v *runView) pick(b dcui.Belief) dcui.World {
 	return b.Worlds()[0]
 }
 
-// predicted says whether a simulated host ended as some world was to.
-func (v *runView) predicted(w dcui.World) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.belief.Len() == 0 || slices.ContainsFunc(v.belief.Worlds(), func(p dcui.World) bool {
-		return p.At() == w.At() && p.Effect() == w.Effect()
-	})
-}
-
 // finish shows how it ended and gives the terminal back. The last picture stays
 // on it.
 func (v *runView) finish(r *ran, err error) {

@@ -71,10 +71,10 @@ func TestMirrorSizes(t *testing.T) {
 func TestPredicted(t *testing.T) {
 	v := watched(t)
 	w := v.world
-	if !v.predicted(w) {
+	if !foretold(v.belief, w) {
 		t.Error("the world that is shown was not predicted")
 	}
-	if v.predicted(w.Press(dcui.Esc)) {
+	if foretold(v.belief, w.Press(dcui.Esc)) {
 		t.Error("a world at another screen passes for predicted")
 	}
 }

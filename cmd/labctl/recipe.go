@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/labctl/labctl/configs"
 	"github.com/labctl/labctl/recipes"
 	"github.com/labctl/labctl/recipes/dcui"
 )
@@ -27,7 +29,7 @@ path with a slash in it, or one that ends in .yaml.`,
 		"  labctl recipe check seed-restore-standard-switch\n  labctl recipe rehearse restore-standard-switch",
 		a.recipeListCommand(), a.recipeShowCommand(), a.recipeCheckCommand(),
 		a.recipeRunCommand(), a.recipeRehearseCommand(), a.recipeRecordCommand(),
-		a.recipeExportCommand(), a.recipeImportCommand())
+		a.recipeExportCommand(), a.recipeImportCommand(), a.recipeSchemaCommand())
 }
 
 // isRecipeFile tells a path from a name of the library.
@@ -407,6 +409,20 @@ nothing, asks for nothing, and passes no judgement: that is labctl recipe check.
 	f.add(a, c)
 	c.Flags().BoolVar(&source, "source", false, "the file alone, to begin one of your own with")
 	return c
+}
+
+func (a *app) recipeSchemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "schema", Short: "Print the JSON schema of a recipe's file",
+		Long: `Schema prints the JSON schema of recipes. Editors that speak the YAML language
+server complete and check a recipe with it.`,
+		Example: "  labctl recipe schema > recipe.schema.json",
+		Args:    argsBetween(0, 0, ""),
+		RunE: func(*cobra.Command, []string) error {
+			_, err := io.WriteString(a.stdout, configs.RecipeSchema)
+			return err
+		},
+	}
 }
 
 // newShown is recipe show in JSON.

@@ -353,22 +353,26 @@ func (a *app) fillVars(j *job) error {
 // the host whose keyboard --keyboard names, else for run the only one of the
 // config. A rehearsal goes to the model unless a keyboard is named.
 func (a *app) findKeyboard(cmd *cobra.Command, f *running, j *job) error {
-	s, err := a.settings()
-	if err != nil {
-		return err
-	}
 	j.uri = f.keyboard
 	if j.rehearse && j.uri == "" {
 		j.uri = "sim:"
 	}
 	name := cmd.Flag("host").Value.String()
+	if name == "" && j.uri == "sim:" { // the model needs no config
+		j.sim = true
+		return nil
+	}
+	s, err := a.settings()
+	if err != nil {
+		return err
+	}
 	switch {
 	case name != "":
 		if j.host, err = a.configuredHost(name); err != nil {
 			return err
 		}
 	case j.uri != "":
-		if i := slices.IndexFunc(s.Hosts, func(h HostConf) bool { return h.Keyboard == j.uri && j.uri != "sim:" }); i >= 0 {
+		if i := slices.IndexFunc(s.Hosts, func(h HostConf) bool { return h.Keyboard == j.uri }); i >= 0 {
 			j.host = &s.Hosts[i]
 		}
 	case len(s.Hosts) == 1:
@@ -620,74 +624,98 @@ func (a *app) typeRecipe(ctx context.Context, j *job, f *running) error {
 		}
 		defer unlock()
 	}
-	o := keyboardOptions{URI: j.uri, Command: command, Watcher: f.watcher}
+	kb, err := a.openFor(ctx, j, command, f.watcher)
+	if err != nil {
+		return err
+	}
+	defer kb.Close()
+	view, err := a.newRunView(j, f)
+	if err != nil {
+		return err
+	}
+	j.vars.Speed = view.speed
+	res, err := a.typeOn(ctx, j, kb, view.show)
+	view.finish(res, err)
+	if failed := a.result(res, func(p *page) { res.write(p, j) }); err == nil {
+		err = failed
+	}
+	return err
+}
+
+// openFor opens the keyboard of a job; the model behind sim: becomes the host
+// that the job is for.
+func (a *app) openFor(ctx context.Context, j *job, command string, watcher bool) (*keyboard, error) {
+	o := keyboardOptions{URI: j.uri, Command: command, Watcher: watcher}
 	if j.sim {
 		facts, err := simulated(j.recipe, j.facts, j.verdict)
 		if err != nil {
-			return usagef("%w", err)
+			return nil, usagef("%w", err)
 		}
 		o.Facts = facts
 		if s, ok := j.vars.Secrets["password"]; ok {
 			o.Password = esxi.NewSecret(s.Reveal())
 		}
 	}
-	kb, err := a.openKeyboard(ctx, o)
-	if err != nil {
-		return err
-	}
-	defer kb.Close()
+	return a.openKeyboard(ctx, o)
+}
 
-	view, err := a.newRunView(j, f)
-	if err != nil {
-		return err
+// typeOn types a job and verifies. The result is there with an error too, which
+// has its exit code. Neither the host's lock nor anything on the terminal is its
+// business.
+func (a *app) typeOn(ctx context.Context, j *job, kb *keyboard, on func(recipes.Event)) (*ran, error) {
+	res := &ran{Version: 1, Recipe: j.recipe.Name, Keyboard: kb.Name, Facts: j.facts, Keys: []string{}, Verify: []ranVerify{}}
+	if j.host != nil {
+		res.Host = j.host.Name
 	}
 	j.vars.Timeout = a.set.Timeout
-	j.vars.Speed = view.speed
 	program, err := a.compile(j.recipe, j.facts, j.vars)
-	if err != nil {
-		return err
+	if err == nil {
+		res.Keys = program.Keys()
+		err = a.runProgram(ctx, j, program, kb, res, on)
 	}
+	res.Reports = kb.Delivered()
+	res.Outcome = outcome(err, res.Reports)
+	if err != nil {
+		res.Error = err.Error()
+	}
+	return res, a.runFault(kb, err)
+}
+
+func (a *app) runProgram(ctx context.Context, j *job, program *recipes.Program, kb *keyboard, res *ran, on func(recipes.Event)) error {
 	if !j.sim {
 		a.leaving("keys of %s may be half typed on %s; the keyboard's watchdog releases them", j.recipe.Name, j.name())
 		defer a.leaving("")
 	}
-	res := &ran{Version: 1, Recipe: j.recipe.Name, Keyboard: kb.Name, Facts: j.facts, Keys: program.Keys(), Verify: []ranVerify{}}
-	if j.host != nil {
-		res.Host = j.host.Name
-	}
-	runErr := program.Run(ctx, kb, func(e recipes.Event) {
+	var last dcui.Belief
+	err := program.Run(ctx, kb, func(e recipes.Event) {
 		if e.Kind == recipes.EventVerify {
 			res.Verify = append(res.Verify, ranVerify{e.Text, e.OK, e.Predict})
 		}
 		if e.Belief.Len() > 0 {
-			res.follow(e.Belief)
+			last = e.Belief
+			res.follow(last)
 		}
-		if e.Kind == recipes.EventWait && slices.ContainsFunc(j.recipe.Verify, func(c recipes.Condition) bool { return c.String() == e.Text }) {
+		if !j.sim && e.Kind == recipes.EventWait && slices.ContainsFunc(j.recipe.Verify, func(c recipes.Condition) bool { return c.String() == e.Text }) {
 			a.leaving("no key, all of them were delivered; %s was not seen yet", e.Text)
 		}
-		view.show(e)
+		on(e)
 	})
-	if err := kb.Close(); err != nil && runErr == nil {
-		runErr = keysFault(kb, err)
+	if closed := kb.Close(); closed != nil && err == nil {
+		err = keysFault(kb, closed)
 	}
-	res.Reports = kb.Delivered()
 	if kb.Model != nil {
 		w := kb.Model.World()
-		if runErr == nil && !view.predicted(w) {
-			runErr = &predictionError{w}
+		if err == nil && !foretold(last, w) {
+			err = &predictionError{w}
 		}
 		res.End, res.Effect = w.At(), w.Effect().String()
 	}
-	res.Outcome = outcome(runErr, res.Reports)
-	view.finish(res, runErr)
-	err = a.runFault(kb, runErr)
-	if runErr != nil {
-		res.Error = runErr.Error()
-	}
-	if failed := a.result(res, func(p *page) { res.write(p, j) }); err == nil {
-		err = failed
-	}
 	return err
+}
+
+// foretold says whether a simulated host ended as some world was to.
+func foretold(b dcui.Belief, w dcui.World) bool {
+	return b.Len() == 0 || slices.ContainsFunc(b.Worlds(), func(p dcui.World) bool { return p.At() == w.At() && p.Effect() == w.Effect() })
 }
 
 // predictionError is a simulated host that did not end as it was to.

@@ -162,7 +162,7 @@ func (a *app) ability(stream any) ability {
 	kind := a.get("TERM")
 	ab := ability{boxes: true}
 	switch {
-	case kind == "linux", kind == "linux-16color":
+	case kind == "linux", kind == "linux-16color", kind == "":
 		ab.ascii = true
 	case strings.HasPrefix(kind, "vt"), strings.HasPrefix(kind, "ansi"):
 		ab.ascii, ab.boxes = true, false

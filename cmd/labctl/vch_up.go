@@ -363,26 +363,35 @@ func (f *vchUpFlags) containerNetworks(s *vch.Spec) error {
 		}
 		return nil
 	}
-	return errors.Join(
-		each("container-network-gateway", f.cGateway, func(n *vch.ContainerNet, v string) (err error) {
+	for _, of := range []struct {
+		flag   string
+		values []string
+		set    func(*vch.ContainerNet, string) error
+	}{
+		{"container-network-gateway", f.cGateway, func(n *vch.ContainerNet, v string) (err error) {
 			n.Gateway, err = vch.ParseStatic(v)
 			return err
-		}),
-		each("container-network-ip-range", f.cRange, func(n *vch.ContainerNet, v string) error {
+		}},
+		{"container-network-ip-range", f.cRange, func(n *vch.ContainerNet, v string) error {
 			r, err := vch.ParseRange(v)
 			n.Ranges = append(n.Ranges, r)
 			return err
-		}),
-		each("container-network-dns", f.cDNS, func(n *vch.ContainerNet, v string) error {
+		}},
+		{"container-network-dns", f.cDNS, func(n *vch.ContainerNet, v string) error {
 			ip, err := netip.ParseAddr(v)
 			n.DNS = append(n.DNS, ip)
 			return err
-		}),
-		each("container-network-firewall", f.cFW, func(n *vch.ContainerNet, v string) error {
+		}},
+		{"container-network-firewall", f.cFW, func(n *vch.ContainerNet, v string) error {
 			n.Firewall = v
 			return vch.CheckFirewall(v)
-		}),
-	)
+		}},
+	} {
+		if err := each(of.flag, of.values, of.set); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *app) vchUp(ctx context.Context, flags *pflag.FlagSet, f *vchUpFlags, args []string) error {
@@ -402,6 +411,11 @@ func (a *app) vchUp(ctx context.Context, flags *pflag.FlagSet, f *vchUpFlags, ar
 	for _, d := range []time.Duration{f.ttl, f.upload, f.address, f.ready} {
 		if d < 0 {
 			return usagef("a duration of %v has already passed", d)
+		}
+	}
+	for _, d := range []*time.Duration{&f.upload, &f.address, &f.ready} {
+		if set.Timeout > 0 && (*d == 0 || *d > set.Timeout) {
+			*d = set.Timeout
 		}
 	}
 	for r, n := range base.Networks {
@@ -545,6 +559,23 @@ func (a *app) vchMake(ctx context.Context, s *vchSession, f *vchUpFlags, base *v
 	return a.vchFailure(res)
 }
 
+// vchAdvice is what helps against a finding, by its code.
+var vchAdvice = map[string]string{
+	"compute-ambiguous":    "--compute-resource NAME names one",
+	"datastore-ambiguous":  "--datastore NAME names one",
+	"managed":              "go through that vCenter: --via vcenter, with vcenter: in the config or --vcenter URL",
+	"network-unknown":      "--public-network, --client-network and --management-network name port groups",
+	"bridge-missing":       "--bridge-network names one; on vCenter it is made by hand, for this purpose alone",
+	"bridge-standard":      "--bridge-network names one of those",
+	"container-alias":      "--container-network PORTGROUP:ALIAS gives it another name",
+	"gateway-missing":      "--gateway IP",
+	"gateway-destinations": "--client-network-gateway or --management-network-gateway DESTINATION:IP",
+	"exists":               "labctl vch down NAME removes a VCH; another name leaves it alone",
+	"license":              "the free license has none, and blocks changes through the API too; evaluation mode has everything",
+	"firewall":             "--open-firewall enables it",
+	"cname":                "--tls-cname NAME, or a static address with --ip and --gateway, or --tls server",
+}
+
 // vchRefused prints everything that speaks against an installation.
 func (a *app) vchRefused(e *vch.InvalidError) error {
 	res := vchUpResult{Version: 1, VCHs: []vchOutcome{}, Findings: e.Findings, Exit: exitFailed}
@@ -561,8 +592,8 @@ func (a *app) vchRefused(e *vch.InvalidError) error {
 		}
 		bad++
 		a.say("%s", f.Text)
-		if f.Hint != "" {
-			a.hint("%s", f.Hint)
+		if h := vchAdvice[f.Code]; h != "" {
+			a.hint("%s", h)
 		}
 	}
 	word := "thing speaks"

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -616,5 +617,58 @@ func TestHostsWithoutWhatAVCHNeeds(t *testing.T) {
 	l.Disarm()
 	if !serial() || !open() {
 		t.Error("disarmed they still strike")
+	}
+}
+
+func TestTheFirstLabsVCH(t *testing.T) {
+	l := start(t, Options{Scene: "vic-0.4"})
+	for _, path := range []string{"esxi", "vcenter"} {
+		c := connect(t, l, path)
+		vch, box := c.settings(c.vm("VCH001")), c.settings(c.vm(oldContainer))
+		for k, want := range map[string]string{
+			"guestinfo./common/name": "jolly_panini", "guestinfo./repo": "hello-world", "guestinfo./sessions|" + oldContainer + "/cmd/Path": "/hello",
+		} {
+			if box[k] != want {
+				t.Errorf("%s: %s is %q, want %q", path, k, box[k], want)
+			}
+		}
+		for k := range maps.Keys(vch) {
+			if strings.HasPrefix(k, readOnly) || strings.HasPrefix(k, readWrite) {
+				t.Errorf("%s: %s is of a later VIC", path, k)
+			}
+		}
+	}
+}
+
+func TestTheConfigurationHasABundle(t *testing.T) {
+	for _, scene := range []string{"nuc", "standalone"} {
+		l := start(t, Options{Scene: scene})
+		file := filepath.Join(t.TempDir(), "lab.yaml")
+		if err := l.WriteConfig(file); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for key, want := range map[string]bool{"\nvcenter:": scene == "nuc", "bridge_network: " + bridgeGroup: scene == "nuc", "target: https://" + everyName: true} {
+			if strings.Contains(string(text), key) != want {
+				t.Errorf("%s: %q is in the configuration: %t", scene, key, !want)
+			}
+		}
+		for _, image := range []string{"appliance.iso", "bootstrap.iso"} {
+			iso := filepath.Join(file+".bundle", image)
+			if err := wholeISO(iso); err != nil {
+				t.Errorf("%s: %v", image, err)
+			}
+			b, err := os.ReadFile(iso)
+			if err != nil {
+				t.Fatal(err)
+			}
+			publisher := strings.Fields(string(b[isoVolume+318 : isoVolume+318+128]))
+			if publisher[len(publisher)-1] != bundleVersion {
+				t.Errorf("%s is published by %q", image, publisher)
+			}
+		}
 	}
 }

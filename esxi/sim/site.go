@@ -212,7 +212,7 @@ func (s *site) dirOf(host string) string { return filepath.Join(s.dir, host) }
 
 // datastoreOf names a host's local datastore: as on real hosts the first is datastore1, a vCenter numbers the others.
 func (s *site) datastoreOf(name string) string {
-	i := slices.IndexFunc(s.world.hosts, func(h *host) bool { return h.name == name })
+	i := slices.IndexFunc(s.scene.hosts, func(h *host) bool { return h.name == name })
 	if i <= 0 {
 		return datastore
 	}

@@ -431,7 +431,7 @@ func (k *cleaner) fromJournal(v *victim, o Object, add func(Object)) {
 		if h != nil && (o.Kind == "switch" && h.hasSwitch(o.Name) || o.Kind == "portgroup" && h.hasPortGroup(o.Name)) {
 			add(o)
 		}
-	case "directory", "volume", "images":
+	case "directory", "volume", "images", "parent":
 		add(o)
 	}
 }
@@ -757,15 +757,65 @@ func (k *cleaner) appliance(ctx context.Context, v *victim) {
 			k.files(ctx, v, o)
 		}
 	}
+	for _, o := range slices.Backward(v.objects) {
+		if o.Kind == "parent" {
+			k.parent(ctx, v, o)
+		}
+	}
+}
+
+// parent removes a folder that was made on the way to another, if nothing is in
+// it: what somebody has put there since is not to go with it.
+func (k *cleaner) parent(ctx context.Context, v *victim, o Object) {
+	empty, err := k.isEmpty(ctx, o.Name)
+	switch {
+	case gone(err):
+		_ = v.journal.forget(o)
+	case err != nil:
+		v.leave("%v (%v)", o, err)
+	case empty:
+		k.files(ctx, v, o)
+	default:
+		v.kept = append(v.kept, o.String()+": something is in it")
+	}
+}
+
+// isEmpty lists a folder of a datastore.
+func (k *cleaner) isEmpty(ctx context.Context, name string) (bool, error) {
+	store, _ := splitPath(name + "/x")
+	d := find(k.site.Datastores, func(d Datastore) bool { return d.Name == store })
+	if d == nil {
+		return false, fmt.Errorf("there is no datastore %s", store)
+	}
+	objects, err := retrieve(ctx, k.c, types.PropertyFilterSpec{
+		PropSet:   []types.PropertySpec{{Type: "Datastore", PathSet: []string{"browser"}}},
+		ObjectSet: []types.ObjectSpec{{Obj: d.Ref}},
+	})
+	if err != nil || len(objects) == 0 || len(objects[0].PropSet) == 0 {
+		return false, errors.Join(errors.New("its folder cannot be listed"), err)
+	}
+	browser, _ := objects[0].PropSet[0].Val.(Ref)
+	res, err := methods.SearchDatastore_Task(ctx, k.c.Vim, &types.SearchDatastore_Task{This: browser, DatastorePath: name,
+		SearchSpec: &types.HostDatastoreBrowserSearchSpec{MatchPattern: []string{"*"}}})
+	if err != nil {
+		return false, err
+	}
+	result, err := wait(ctx, k.c, res.Returnval)
+	if err != nil {
+		return false, err
+	}
+	list, ok := result.(types.HostDatastoreBrowserSearchResults)
+	return ok && len(list.File) == 0, nil
 }
 
 func (k *cleaner) files(ctx context.Context, v *victim, o Object) {
-	store, folder := splitPath(path.Join(o.Name, "x"))
+	store, folder := splitPath(o.Name + "/x")
+	folder = strings.Trim(path.Clean("/"+folder), "/") // "" is the datastore itself
 	self := Ref{}
 	if v.machine != nil {
 		self = v.machine.Ref
 	}
-	if folder == "" || badPath(folder) {
+	if folder == "" || badPath(o.Name) {
 		v.leave("%v (not a folder)", o)
 		return
 	}
@@ -867,7 +917,7 @@ func (k *cleaner) check(ctx context.Context, victims []*victim) {
 		for _, o := range v.objects {
 			there := false
 			probe := &victim{}
-			if !slices.Contains([]string{"directory", "volume", "images"}, o.Kind) {
+			if !slices.Contains([]string{"directory", "volume", "images", "parent"}, o.Kind) {
 				k.fromJournal(probe, o, func(Object) { there = true })
 			}
 			if there && !slices.ContainsFunc(v.kept, func(s string) bool { return strings.HasPrefix(s, o.String()) }) {

@@ -165,8 +165,9 @@ func (r *upRun) upload(ctx context.Context) error {
 	appliance, bootstrap := b.Version.files()
 	total := b.Appliance.Size + b.Bootstrap.Size
 	var sent atomic.Int64
+	start := time.Now()
 	report := func() {
-		r.on(Event{Kind: "upload", Text: "upload the images", Done: sent.Load(), Total: total})
+		r.on(Event{Kind: "upload", Text: "upload the images", Done: sent.Load(), Total: total, Ms: time.Since(start).Milliseconds()})
 	}
 	report()
 	ticking, stop := context.WithCancel(ctx)

@@ -18,15 +18,15 @@ const journalVersion = 1
 
 // Object is something that an installation makes on a server.
 type Object struct {
-	Kind   string `json:"kind"`             // pool, switch, portgroup, folder, vm, directory, volume or images
-	Name   string `json:"name"`             // that of the last three is [datastore] path
+	Kind   string `json:"kind"`             // pool, switch, portgroup, folder, vm, directory, volume, images or parent
+	Name   string `json:"name"`             // that of the last four is [datastore] path
 	Parent string `json:"parent,omitempty"` // managed object id of what it is in
 	ID     string `json:"id,omitempty"`     // its own, once it is known
 }
 
 func (o Object) String() string {
 	words := map[string]string{"pool": "resource pool", "portgroup": "port group", "vm": "virtual machine",
-		"directory": "files", "volume": "volume store", "images": "image store"}
+		"directory": "files", "volume": "volume store", "images": "image store", "parent": "folder"}
 	if w := words[o.Kind]; w != "" {
 		return w + " " + o.Name
 	}

@@ -367,3 +367,44 @@ func (l *lab) read(c *esxi.Client, store, file string) string {
 	}
 	return string(b)
 }
+
+// Volume stores outlive their VCH unless told otherwise, also when the two are
+// taken down one after the other; images beside the appliance go with it.
+func TestStores(t *testing.T) {
+	for _, path := range paths {
+		t.Run(path.via, func(t *testing.T) {
+			t.Parallel()
+			l := startLab(t, path.scene)
+			before := l.state().things()
+			j := l.job(path.via, "t1")
+			j.Spec.ImagePath = "pictures/t1"
+			j.Spec.Volumes = []Volume{{Label: "default", Datastore: "datastore1", Path: "vols/t1"}}
+			if _, _, err := l.up(path.via, j, Options{}); err != nil {
+				t.Fatal(err)
+			}
+			r, _, err := l.down(path.via, l.target(path.via, "t1"), DownOptions{})
+			if err != nil || len(r.Left) > 0 || !strings.Contains(strings.Join(r.Kept, "\n"), "volume store [datastore1] vols/t1") {
+				t.Errorf("%+v %v", r, err)
+			}
+			r, _, err = l.down(path.via, l.target(path.via, "t1"), DownOptions{Volumes: true})
+			if err != nil || len(r.Left) > 0 || len(r.Kept) > 0 || !strings.Contains(strings.Join(r.Removed, "\n"), "volume store [datastore1] vols/t1") {
+				t.Errorf("%+v %v", r, err)
+			}
+			if d := cmp.Diff(before, l.state().things()); d != "" {
+				t.Errorf("the lab is not as it was:\n%s", d)
+			}
+		})
+	}
+}
+
+// A whole datastore is never removed, whatever a configuration says.
+func TestNeverTheDatastore(t *testing.T) {
+	for _, name := range []string{"[ds] ", "[ds]", "[ds] /", "[ds] .", "[ds] a/..", "ds", ""} {
+		v := &victim{}
+		k := &cleaner{site: &Site{}}
+		k.files(t.Context(), v, Object{Kind: "volume", Name: name})
+		if len(v.left) != 1 {
+			t.Errorf("%q: %v", name, v.left)
+		}
+	}
+}

@@ -28,6 +28,7 @@ type Event struct {
 	Part  string `json:"part,omitempty"`  // address: the role; component: its name
 	Done  int64  `json:"done,omitempty"`  // upload: bytes
 	Total int64  `json:"total,omitempty"` // upload: bytes
+	Ms    int64  `json:"ms,omitempty"`    // upload: milliseconds since it began
 }
 
 // Options say how an installation is run.
@@ -153,7 +154,7 @@ func gather(plans []*Plan) (all []Finding, bad bool) {
 	names := map[string]bool{}
 	for _, p := range plans {
 		if names[p.Name] {
-			p.refuse("name-twice", "", "two VCHs are to be called %s", p.Name)
+			p.refuse("name-twice", "two VCHs are to be called %s", p.Name)
 		}
 		names[p.Name] = true
 		for _, f := range p.Findings {
@@ -291,7 +292,7 @@ func (r *upRun) run(ctx context.Context) (*Instance, error) {
 	if r.booted {
 		fail.Log = r.saveLog(clean)
 	}
-	if r.o.Keep {
+	if r.o.Keep && len(r.objects) > 0 {
 		fail.Kept = true
 		for _, o := range r.objects {
 			fail.Left = append(fail.Left, o.String())
@@ -525,7 +526,7 @@ func (r *upRun) keys(certs *Certificates) (Keys, error) {
 	}
 	var done []string
 	for _, o := range r.objects {
-		if o.Kind != "vm" && o.Kind != "directory" {
+		if o.Kind != "vm" && o.Kind != "directory" && o.Kind != "parent" {
 			done = append(done, o.Kind)
 		}
 	}
@@ -596,21 +597,41 @@ func (r *upRun) makeStores(ctx context.Context) error {
 	if r.p.spec.ImagePath != "" {
 		dirs = append(dirs, Object{Kind: "images", Name: onStore(r.p.Datastore, r.p.spec.ImagePath), Parent: r.p.datacenter.Value})
 	}
-	fm := r.c.Vim.ServiceContent.FileManager
 	for _, dir := range dirs {
-		r.step("make the folder %s", dir.Name)
-		if fm == nil {
-			return errors.New("the server has no file manager")
-		}
-		err := r.make(dir, func() (string, error) {
-			_, err := methods.MakeDirectory(ctx, r.c.Vim, &types.MakeDirectory{This: *fm, Name: dir.Name, Datacenter: &r.p.datacenter, CreateParentDirectories: types.NewBool(true)})
-			return "", err
-		})
-		if err != nil && faultOf(err) != "FileAlreadyExists" {
-			return err
+		for _, o := range withParents(dir) {
+			if err := r.makeDirectory(ctx, o); err != nil && faultOf(err) != "FileAlreadyExists" {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// withParents returns a folder after those that it lies in. They are made one
+// by one, so that it is known which of them were there.
+func withParents(o Object) []Object {
+	store, folder := splitPath(o.Name + "/x")
+	parts := strings.Split(folder, "/")
+	var out []Object
+	for i := range len(parts) - 1 {
+		out = append(out, Object{Kind: "parent", Name: onStore(store, parts[:i+1]...), Parent: o.Parent})
+	}
+	return append(out, o)
+}
+
+func (r *upRun) makeDirectory(ctx context.Context, o Object) error {
+	fm := r.c.Vim.ServiceContent.FileManager
+	if fm == nil {
+		return errors.New("the server has no file manager")
+	}
+	if slices.ContainsFunc(r.objects, o.same) {
+		return nil
+	}
+	r.step("make the folder %s", o.Name)
+	return r.make(o, func() (string, error) {
+		_, err := methods.MakeDirectory(ctx, r.c.Vim, &types.MakeDirectory{This: *fm, Name: o.Name, Datacenter: &r.p.datacenter})
+		return "", err
+	})
 }
 
 func (r *upRun) configure(ctx context.Context, certs *Certificates) error {
