@@ -23,7 +23,7 @@ const (
 	figureBare   = "bare-reports/s"
 	figureRatio  = "proven/bare"
 	figureAdded  = "pause-added-p99-ms"
-	figureOurs   = "labctl-pause-off-p99-ms"
+	figureOurs   = "proven-pause-off-p99-ms"
 	figureTheirs = "bare-pause-off-p99-ms"
 )
 

@@ -460,11 +460,11 @@ func (v *vchs) write(p printer, table tabler) {
 		rows = append(rows, []string{"vch " + c.What, c.Via, fmt.Sprint(c.Requests), fmt.Sprint(c.Limit)})
 	}
 	for _, l := range v.Lists {
-		rows = append(rows, []string{fmt.Sprintf("vch ls, %d VMs", l.VMs), l.Via, fmt.Sprint(l.Requests), fmt.Sprint(maxList)})
+		rows = append(rows, []string{fmt.Sprintf("vch ls, plain VMs: %d", l.VMs), l.Via, fmt.Sprint(l.Requests), fmt.Sprint(maxList)})
 	}
 	table(rows...)
 	if u := v.Upload; u != nil {
-		p("9. Upload of two images of %g MB together", mb(u.Bytes))
+		p("9. Upload of two images, together %.0f MB", mb(u.Bytes))
 		rate := func(s spread) string { return fmt.Sprintf("%.0f MB/s", mb(u.Bytes)/(s.MedianMs/1000)) }
 		table([]string{"", "median", "min", "max", "runs", "throughput"},
 			append(row("labctl", u.Labctl), rate(u.Labctl)),
