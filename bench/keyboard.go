@@ -23,6 +23,7 @@ const (
 	figureBare   = "bare-reports/s"
 	figureRatio  = "proven/bare"
 	figureAdded  = "pause-added-p99-ms"
+	figureAdded9 = "pause-added-p90-ms"
 	figureOurs   = "proven-pause-off-p99-ms"
 	figureTheirs = "bare-pause-off-p99-ms"
 )
@@ -84,7 +85,7 @@ func readFigures(out string) (*keyboard, error) {
 	}
 	k := &keyboard{}
 	for name, into := range map[string]*float64{figureProven: &k.Proven, figureBare: &k.Bare, figureRatio: &k.Ratio,
-		figureAdded: &k.AddedMs, figureOurs: &k.JitterMs, figureTheirs: &k.BareJitterMs} {
+		figureAdded: &k.AddedMs, figureAdded9: &k.AddedP90Ms, figureOurs: &k.JitterMs, figureTheirs: &k.BareJitterMs} {
 		v, ok := figures[name]
 		if !ok {
 			return nil, fmt.Errorf("reading the keyboard's figures: there is no %s in:\n%s", name, out)

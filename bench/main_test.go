@@ -131,6 +131,23 @@ func TestSkipped(t *testing.T) {
 	}
 }
 
+// Where the bare loop does not keep its pauses either, a difference of the two says nothing.
+func TestTooBusy(t *testing.T) {
+	r := good()
+	r.Keyboard.BareJitterMs, r.Keyboard.AddedMs = 412, -232
+	r.judge()
+	for _, v := range r.Summary {
+		if strings.HasPrefix(v.Requirement, "jitter") != v.Skipped || v.Skipped && v.Met {
+			t.Errorf("%+v", v)
+		}
+	}
+	var b bytes.Buffer
+	r.write(&b)
+	if !strings.Contains(b.String(), "too busy") {
+		t.Error("the report does not say why")
+	}
+}
+
 // Parts that were not asked for are neither shown nor judged.
 func TestOnly(t *testing.T) {
 	r := report{Recipes: good().Recipes}
@@ -148,9 +165,9 @@ func TestOnly(t *testing.T) {
 
 func TestReadFigures(t *testing.T) {
 	const good = "goos: linux\nBenchmarkKeyboard-2 \t1\t 0.9677 proven/bare\t816.7 bare-reports/s\t855.5 proven-reports/s" +
-		"\t 0.12 pause-added-p99-ms\t 2.50 proven-pause-off-p99-ms\t 2.38 bare-pause-off-p99-ms\nPASS\n"
+		"\t 0.12 pause-added-p99-ms\t -0.02 pause-added-p90-ms\t 2.50 proven-pause-off-p99-ms\t 2.38 bare-pause-off-p99-ms\nPASS\n"
 	k, err := readFigures(good)
-	if want := (keyboard{Proven: 855.5, Bare: 816.7, Ratio: 0.9677, JitterMs: 2.5, BareJitterMs: 2.38, AddedMs: 0.12}); err != nil || *k != want {
+	if want := (keyboard{Proven: 855.5, Bare: 816.7, Ratio: 0.9677, JitterMs: 2.5, BareJitterMs: 2.38, AddedMs: 0.12, AddedP90Ms: -0.02}); err != nil || *k != want {
 		t.Errorf("%+v %v", k, err)
 	}
 	for _, bad := range []string{"", strings.ReplaceAll(good, "proven/bare", "else"), strings.ReplaceAll(good, "0.9677", "many")} {
