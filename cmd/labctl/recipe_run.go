@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math"
 	"os"
@@ -438,6 +439,9 @@ func (a *app) runRecipe(cmd *cobra.Command, arg string, f *running, rehearse boo
 	}
 	if j.vars.Prober, err = a.newProber(j); err != nil {
 		return err
+	}
+	if c, ok := j.vars.Prober.(io.Closer); ok {
+		defer c.Close()
 	}
 	if j.program, err = a.compile(j.recipe, j.facts, j.vars); err != nil {
 		return err
