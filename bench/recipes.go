@@ -41,8 +41,11 @@ func (b *bench) checks(ctx context.Context) error {
 				WallMs        []float64
 			}
 		}
-		if err := json.Unmarshal(r.out, &out); err != nil || len(out.Rounds) != checkRounds || len(out.Recipes) == 0 {
-			return fmt.Errorf("reading the times of the recipes: %d rounds, %d recipes, %w", len(out.Rounds), len(out.Recipes), err)
+		if err := json.Unmarshal(r.out, &out); err != nil {
+			return fmt.Errorf("reading the times of the recipes: %w", err)
+		}
+		if len(out.Rounds) != checkRounds || len(out.Recipes) == 0 {
+			return fmt.Errorf("reading the times of the recipes: there are %d rounds of %d recipes", len(out.Rounds), len(out.Recipes))
 		}
 		for n, round := range out.Rounds {
 			if n == 0 {

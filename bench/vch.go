@@ -141,8 +141,11 @@ func (b *bench) vchCounts(ctx context.Context, l *lab, via string) error {
 	var list struct {
 		VCHs []struct{ Name, Marker string }
 	}
-	if err := json.Unmarshal(c.out, &list); err != nil || len(list.VCHs) != 1 || list.VCHs[0].Marker != "match" {
-		return fmt.Errorf("vch ls does not show t1: %.200s %w", c.out, err)
+	if err := json.Unmarshal(c.out, &list); err != nil {
+		return fmt.Errorf("reading what vch ls found: %w", err)
+	}
+	if len(list.VCHs) != 1 || list.VCHs[0].Name != "t1" || list.VCHs[0].Marker != "match" {
+		return fmt.Errorf("vch ls does not show t1: %.200s", c.out)
 	}
 	b.rep.VCH.count("ls, with a VCH", via, maxList, c)
 	if c, err = l.down(ctx, "t1", "--via", via); err != nil {
