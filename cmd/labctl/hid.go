@@ -32,6 +32,7 @@ labctl types.`,
 		a.hidTypeCommand(),
 		a.hidPressCommand(),
 		a.hidWatchCommand(),
+		a.hidServeCommand(),
 		a.hidWatchdogCommand())
 }
 

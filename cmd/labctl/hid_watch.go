@@ -131,19 +131,19 @@ type wantedKey struct {
 	reports []hid.Report
 }
 
-// paper is a keyboard that writes down what it is to type. Its host has Caps Lock
+// notebook is a keyboard that writes down what it is to type. Its host has Caps Lock
 // off, as a watcher has.
-type paper struct{ reports []hid.Report }
+type notebook struct{ reports []hid.Report }
 
-func (p *paper) Send(_ context.Context, r hid.Report) error {
+func (p *notebook) Send(_ context.Context, r hid.Report) error {
 	p.reports = append(p.reports, r)
 	return nil
 }
 
-func (p *paper) LEDs() (hid.LEDs, bool)                                 { return 0, true }
-func (p *paper) SetCapsLock(context.Context, bool, time.Duration) error { return nil }
-func (p *paper) Probe(context.Context, hid.Usage, time.Duration) error  { return nil }
-func (p *paper) take() []hid.Report                                     { r := p.reports; p.reports = nil; return r }
+func (p *notebook) LEDs() (hid.LEDs, bool)                                 { return 0, true }
+func (p *notebook) SetCapsLock(context.Context, bool, time.Duration) error { return nil }
+func (p *notebook) Probe(context.Context, hid.Usage, time.Duration) error  { return nil }
+func (p *notebook) take() []hid.Report                                     { r := p.reports; p.reports = nil; return r }
 
 // compiledKeys runs a recipe on paper. All that a run would refuse for the host's
 // sake is accepted: nothing is typed here.
@@ -155,7 +155,7 @@ func (a *app) compiledKeys(ctx context.Context, j *job) ([]wantedKey, error) {
 		return nil, err
 	}
 	var out []wantedKey
-	p := &paper{}
+	p := &notebook{}
 	err = program.Run(ctx, p, func(e recipes.Event) {
 		if e.Kind != recipes.EventKey {
 			return

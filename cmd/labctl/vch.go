@@ -155,8 +155,9 @@ func (a *app) vchLsCommand() *cobra.Command {
 		Long: `Ls finds every VCH by the mark in its own configuration, whoever made it and
 whatever its pool is called, in one request for any number of machines.
 
-MARKER says what the mark is worth: match, or moved when the machine is a copy
-or was registered anew, or creating when it was never finished.`,
+MARKER says what the mark is worth: match, or moved when it names another
+machine (a copy, one that was registered anew, or one made on the host that
+vCenter knows by another id), or creating when it was never finished.`,
 		Example: "  labctl vch ls",
 		Args:    argsBetween(0, 0, "nothing"),
 		RunE: func(cmd *cobra.Command, _ []string) error {

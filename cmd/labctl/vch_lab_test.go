@@ -190,6 +190,45 @@ func TestVCHDownKilled(t *testing.T) {
 	}
 }
 
+// The same on a machine that did not make the VCH: what outlives the appliance
+// is known from down's own journal alone, once the appliance is gone.
+func TestVCHDownKilledElsewhere(t *testing.T) {
+	for _, path := range vchPaths {
+		t.Run(path.name, func(t *testing.T) {
+			t.Parallel()
+			l := startLab(t, "--scene", path.scene, "--boot", "50ms")
+			before, _ := l.vchThings()
+			held := 0
+			for _, at := range []string{
+				`"call":1,"method":"Destroy_Task","when":"before"`, `"call":1,"method":"Destroy_Task","when":"after"`,
+				`"call":1,"method":"DeleteDatastoreFile_Task","when":"before"`, `"call":1,"method":"DeleteDatastoreFile_Task","when":"after"`,
+				`"call":2,"method":"Destroy_Task","when":"before"`, `"call":2,"method":"Destroy_Task","when":"after"`,
+			} {
+				l.reset()
+				l.run("vch", "up", "t1").want(t, exitDone)
+				if err := os.RemoveAll(l.state); err != nil {
+					t.Fatal(err)
+				}
+				err := l.killed([]string{"vch", "down", "t1"}, `{"fault":"hold",`+at+`}`)
+				if err != nil && !errors.Is(err, errEnded) {
+					t.Fatal(err)
+				}
+				if err == nil {
+					held++
+				}
+				l.heal()
+				l.run("vch", "down", "t1").want(t, exitDone)
+				if d := cmp.Diff(before, first2(l.vchThings())); d != "" {
+					t.Errorf("killed at %s: the lab is not as it was:\n%s", at, d)
+				}
+			}
+			if held < 6 {
+				t.Errorf("%d kills struck, want 6", held)
+			}
+		})
+	}
+}
+
 // The first ctrl-c takes back what was made.
 func TestVCHInterrupt(t *testing.T) {
 	t.Parallel()

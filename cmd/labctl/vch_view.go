@@ -63,8 +63,11 @@ func writeVCH(pg *page, d *vch.Details, vmx bool) {
 	}
 	pg.WriteString(pg.paint(bold, printable(d.Name)) + "\n")
 	fact("id", d.ID)
-	if d.Marker != "match" {
-		fact("marker", d.Marker)
+	switch d.Marker {
+	case "moved":
+		fact("marker", "moved: its mark names another machine, as on a copy, or where host and vCenter count differently")
+	case "creating":
+		fact("marker", "creating: it was never finished")
 	}
 	fact("version", d.VersionString)
 	fact("power", d.Power)

@@ -220,9 +220,30 @@ func (v *victim) leave(format string, args ...any) {
 	v.left = append(v.left, fmt.Sprintf(format, args...))
 }
 
-// try carries out one removal, and reports whether the thing is gone. Removing
-// twice does no harm, so a lost answer is asked for again.
+// try carries out one removal, and reports whether the thing is gone.
 func (k *cleaner) try(ctx context.Context, v *victim, what string, do func(context.Context) error) bool {
+	if !k.act(ctx, v, what, do) {
+		return false
+	}
+	v.mu.Lock()
+	v.removed = append(v.removed, what)
+	v.mu.Unlock()
+	k.say(v, "removed", what)
+	return true
+}
+
+// prepare carries out what a removal needs first; done tells of it.
+func (k *cleaner) prepare(ctx context.Context, v *victim, done, undone string, do func(context.Context) error) bool {
+	if !k.act(ctx, v, undone, do) {
+		return false
+	}
+	k.say(v, "step", done)
+	return true
+}
+
+// act makes one change, and reports whether it is made; what is left when it is
+// not. Each can be made twice without harm, so a lost answer is asked for again.
+func (k *cleaner) act(ctx context.Context, v *victim, what string, do func(context.Context) error) bool {
 	k.mu.Lock()
 	dead := k.dead
 	k.mu.Unlock()
@@ -238,10 +259,6 @@ func (k *cleaner) try(ctx context.Context, v *victim, what string, do func(conte
 		return err
 	})
 	if err == nil {
-		v.mu.Lock()
-		v.removed = append(v.removed, what)
-		v.mu.Unlock()
-		k.say(v, "removed", what)
 		return true
 	}
 	if faultOf(err) == "" {
@@ -519,7 +536,7 @@ func (k *cleaner) empty(ctx context.Context, v *victim) {
 		return
 	}
 	m := v.machine
-	if m.On && !k.try(ctx, v, "power of "+m.Name, func(ctx context.Context) error { return k.powerOff(ctx, m.Ref) }) {
+	if m.On && !k.prepare(ctx, v, "powered off", m.Name+" is still powered on", func(ctx context.Context) error { return k.powerOff(ctx, m.Ref) }) {
 		v.stuck = true
 		return
 	}
@@ -534,7 +551,7 @@ func (k *cleaner) empty(ctx context.Context, v *victim) {
 			change = append(change, &types.VirtualDeviceConfigSpec{Operation: types.VirtualDeviceConfigSpecOperationRemove, Device: d})
 		}
 	}
-	if len(change) > 0 && !k.try(ctx, v, "adapters of "+m.Name, func(ctx context.Context) error {
+	if len(change) > 0 && !k.prepare(ctx, v, "disconnected from its networks and disks", m.Name+" is still connected to its networks and disks", func(ctx context.Context) error {
 		err := k.reconfigure(ctx, m.Ref, change)
 		if faultOf(err) == "InvalidDeviceSpec" {
 			return nil // an earlier try that was not answered has done it
@@ -610,7 +627,7 @@ func (k *cleaner) deleteFiles(ctx context.Context, name string, dc Ref) error {
 // out of it first.
 func (k *cleaner) container(ctx context.Context, v *victim, c container) bool {
 	name := "container " + cmp.Or(c.Keys.containerName(), c.Name)
-	if c.On && !k.try(ctx, v, "power of "+name, func(ctx context.Context) error { return k.powerOff(ctx, c.Ref) }) {
+	if c.On && !k.prepare(ctx, v, name+" powered off", name+" is still powered on", func(ctx context.Context) error { return k.powerOff(ctx, c.Ref) }) {
 		return false
 	}
 	store, folder := splitPath(c.Path)
@@ -626,7 +643,7 @@ func (k *cleaner) container(ctx context.Context, v *victim, c container) bool {
 			}
 		}
 	}
-	if len(change) > 0 && !k.try(ctx, v, "volumes of "+name, func(ctx context.Context) error { return k.reconfigure(ctx, c.Ref, change) }) {
+	if len(change) > 0 && !k.prepare(ctx, v, "volumes taken out of "+name, "volumes are still in "+name, func(ctx context.Context) error { return k.reconfigure(ctx, c.Ref, change) }) {
 		return false
 	}
 	if !k.try(ctx, v, name, func(ctx context.Context) error { return k.destroy(ctx, c.Ref) }) {

@@ -58,7 +58,7 @@ type ImageInfo struct {
 type SessionInfo struct {
 	Name  string   `json:"name"`
 	State string   `json:"state"` // running, not started, or why it failed
-	Args  []string `json:"args"`
+	Args  []string `json:"args"`  // the program first
 }
 
 // ContainerInfo is a container as its virtual machine shows it.
@@ -86,7 +86,11 @@ func (e *NotFoundError) Error() string {
 	if len(e.Known) == 0 {
 		return fmt.Sprintf("there is no VCH %s, nor any other", e.Name)
 	}
-	return fmt.Sprintf("there is no VCH %s: there are %s", e.Name, strings.Join(e.Known, ", "))
+	verb := "are"
+	if len(e.Known) == 1 {
+		verb = "is"
+	}
+	return fmt.Sprintf("there is no VCH %s: there %s %s", e.Name, verb, strings.Join(e.Known, ", "))
 }
 
 // find returns a VCH by name or id.
@@ -180,7 +184,11 @@ func describe(s *Site, m container) *Details {
 		case ses.Started != "":
 			state = ses.Started
 		}
-		d.Sessions = append(d.Sessions, SessionInfo{name, state, ses.Cmd.Args})
+		args := ses.Cmd.Args
+		if len(args) == 0 {
+			args = []string{ses.Cmd.Path} // VIC 0.4 has no more
+		}
+		d.Sessions = append(d.Sessions, SessionInfo{name, state, args})
 	}
 	slices.SortFunc(d.Sessions, func(a, b SessionInfo) int { return cmp.Compare(a.Name, b.Name) })
 	if d.IP != "" {
@@ -297,6 +305,8 @@ func (s *Site) describeContainer(m container) ContainerInfo {
 		i.State = "running"
 	case ses.Started != "" && ses.Started != "true":
 		i.State = ses.Started
+	case ses.Started == "true" && m.Keys.either(writePrefix+"sessions|"+i.ID+".status") == "":
+		i.State = "exited" // VIC 0.4 keeps no status
 	case ses.Started == "true":
 		i.State = fmt.Sprintf("exited (%d)", ses.Status)
 	default:

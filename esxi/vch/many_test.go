@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"github.com/labctl/labctl/esxi"
@@ -394,6 +395,32 @@ func TestStores(t *testing.T) {
 				t.Errorf("the lab is not as it was:\n%s", d)
 			}
 		})
+	}
+}
+
+// vic-machine forbids vCenter's users to destroy its VCHs. Down lifts that.
+func TestDestroyDisabled(t *testing.T) {
+	l := startLab(t, "nuc")
+	before := l.state().things()
+	in, _, err := l.up("vcenter", l.job("vcenter", "t1"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := l.dial("vcenter")
+	ref := Ref{Type: "VirtualMachine", Value: in.ID}
+	reason := []object.DisabledMethodRequest{{Method: "Destroy_Task", Reason: "managed by VIC"}}
+	if err := object.NewAuthorizationManager(c.Vim).DisableMethods(t.Context(), []Ref{ref}, reason, "VIC"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := methods.Destroy_Task(t.Context(), c.Vim, &types.Destroy_Task{This: ref}); faultOf(err) != "MethodDisabled" {
+		t.Fatalf("the lab lets it be destroyed: %v", err)
+	}
+	r, _, err := l.down("vcenter", l.target("vcenter", "t1"), DownOptions{})
+	if err != nil || len(r.Left) > 0 || !r.Found {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if d := cmp.Diff(before, l.state().things()); d != "" {
+		t.Errorf("the lab is not as it was:\n%s", d)
 	}
 }
 
