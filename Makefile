@@ -37,7 +37,7 @@ test: ## all tests, with the race detector where there is a C compiler
 	if [ -s "$$skipped" ]; then echo "*** SKIPPED, so this run proves less than it could:"; sed 's/^/***   /' "$$skipped"; fi; \
 	exit $$code
 
-bench: ## requests, wall time and VM outage beside govc, start-up time and memory
+bench: ## figures against their limits: migrations beside govc, recipes, keyboard, VCHs
 	$(GO) run ./bench $(BENCHFLAGS)
 
 demo: build ## a move to a standard switch and back, on the simulated homelab

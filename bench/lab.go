@@ -29,7 +29,7 @@ const stopLimit = 5 * time.Second
 type programs struct{ dir string }
 
 // built lists the packages that are built, by import path so that any directory of the module will do.
-var built = []string{"cmd/labctl", "cmd/labsim", "bench/govc", "bench/minimal", "bench/swap"}
+var built = []string{"cmd/labctl", "cmd/labsim", "bench/check", "bench/govc", "bench/minimal", "bench/swap"}
 
 func build(ctx context.Context, dir string) (*programs, error) {
 	args := []string{"build", "-trimpath", "-o", dir + string(filepath.Separator)}
@@ -56,12 +56,20 @@ type ran struct {
 
 // run runs a program with exactly this environment, and fails if the program does.
 func (p *programs) run(ctx context.Context, env []string, name string, args ...string) (*ran, error) {
+	return p.watched(ctx, env, nil, name, args...)
+}
+
+// watched is run with somebody who gets stdout as it comes.
+func (p *programs) watched(ctx context.Context, env []string, watch io.Writer, name string, args ...string) (*ran, error) {
 	cmd := exec.CommandContext(ctx, p.path(name), args...)
 	cmd.Env = env
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = stopLimit
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
+	if watch != nil {
+		cmd.Stdout = io.MultiWriter(&out, watch)
+	}
 	start := time.Now()
 	err := cmd.Run()
 	r := &ran{out: out.Bytes(), errs: errs.Bytes(), took: time.Since(start)}
@@ -120,7 +128,7 @@ type lab struct {
 	last   string // what it said last and how it ended; to be read once ended is closed
 }
 
-func startLab(ctx context.Context, bin *programs, vms int) (*lab, error) {
+func startLab(ctx context.Context, bin *programs, vms int, more ...string) (*lab, error) {
 	dir, err := os.MkdirTemp(bin.dir, "lab-")
 	if err != nil {
 		return nil, fmt.Errorf("making room for a lab: %w", err)
@@ -131,7 +139,7 @@ func startLab(ctx context.Context, bin *programs, vms int) (*lab, error) {
 		return nil, fmt.Errorf("making a pipe to labsim: %w", err)
 	}
 	ctx, l.cancel = context.WithCancel(ctx)
-	cmd := exec.CommandContext(ctx, bin.path("labsim"), "--vms", strconv.Itoa(vms), "--write-config", l.config)
+	cmd := exec.CommandContext(ctx, bin.path("labsim"), append([]string{"--vms", strconv.Itoa(vms), "--write-config", l.config}, more...)...)
 	cmd.Env = environ(dir)
 	cmd.Stdout, cmd.Stderr = pw, pw // one pipe keeps the lines in order: ready is the last
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
@@ -200,9 +208,17 @@ func environ(home string, more ...string) []string {
 type state struct {
 	Hosts    []host `json:"hosts"`
 	Requests struct {
-		Total int      `json:"total"`
-		Calls []string `json:"calls"` // names of the methods, the first 5000
+		Total int              `json:"total"`
+		Calls []string         `json:"calls"` // names of the methods, the first 5000
+		Bytes map[string]int64 `json:"bytes"` // uploaded to datastores, by path
 	} `json:"requests"`
+	VCHs []struct {
+		Name  string `json:"name"`
+		Phase string `json:"phase"` // off, booting, up or failed
+	} `json:"vchs"`
+	Files []struct {
+		Path string `json:"path"`
+	} `json:"files"`
 	DVS []struct {
 		Name       string `json:"name"`
 		Portgroups []struct {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/labctl/labctl/esxi/vch"
 )
 
 func good() report {
@@ -20,6 +22,14 @@ func good() report {
 		Growth:   []growth{{VMs: 3, Requests: 11, Rest: 8, Fixed: 8}, {VMs: 300, Requests: 310, Rest: 10, Looks: 2, Fixed: 8}},
 		Start:    start{Ratio: 1.2},
 		Memory:   memory{PeakMB: 27},
+		Recipes:  &recipeChecks{Recipes: 24, First: spread{MedianMs: 100}},
+		Keyboard: &keyboard{Ratio: 0.97, AddedMs: -0.2},
+		VCH: &vchs{
+			Counts: []vchCount{{"up", "vcenter", 24, maxUp}, {"down", "esxi", 19, maxDown}},
+			Lists:  []vchList{{VMs: 1, Via: "vcenter", Requests: 4}, {VMs: 1, Via: "esxi", Requests: 5}, {VMs: 300, Via: "vcenter", Requests: 4}, {VMs: 300, Via: "esxi", Requests: 5}},
+			Upload: &vchUpload{Ratio: 1},
+			Many:   &vchMany{VCHs: 10, BootMs: 5000, Ratio: 1.3, RequestsOne: 25, BytesRatio: 1},
+		},
 	}
 }
 
@@ -48,6 +58,17 @@ func TestJudge(t *testing.T) {
 		{"a size that fails", func(r *report) { r.Growth[1] = growth{VMs: 300, Failed: "no"} }, "did not succeed", true},
 		{"start", func(r *report) { r.Start.Ratio = 1.6 }, "start of", false},
 		{"memory", func(r *report) { r.Memory.PeakMB = 40 }, "memory", true},
+		{"recipes", func(r *report) { r.Recipes.First.MedianMs = 201 }, "check of 24 recipes", false},
+		{"proof of delivery", func(r *report) { r.Keyboard.Ratio = 0.94 }, "proof of delivery", false},
+		{"pauses", func(r *report) { r.Keyboard.AddedMs = 1 }, "jitter", false},
+		{"vch up", func(r *report) { r.VCH.Counts[0].Requests = 33 }, "vch up, via vcenter", true},
+		{"vch down", func(r *report) { r.VCH.Counts[1].Requests = 25 }, "vch down, via esxi", true},
+		{"vch ls", func(r *report) { r.VCH.Lists[0].Requests, r.VCH.Lists[2].Requests = 9, 9 }, "vch ls, 1 to 300 VMs, via vcenter", true},
+		{"vch ls grows", func(r *report) { r.VCH.Lists[3].Requests = 6 }, "growth of these, via esxi", true},
+		{"slow boot", func(r *report) { r.VCH.Many.RequestsOne = 33 }, "boots for 5 s", true},
+		{"upload", func(r *report) { r.VCH.Upload.Ratio = 0.94 }, "plain PUT", false},
+		{"bytes for ten", func(r *report) { r.VCH.Many.BytesRatio = 1.21 }, "uploaded for 10", true},
+		{"time of ten", func(r *report) { r.VCH.Many.Ratio = 2.51 }, "wall time of 10", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := good()
@@ -92,6 +113,116 @@ func TestWriteMarksWhatIsMissed(t *testing.T) {
 	}
 	if !slices.Equal(missed, []string{"requests", "migrations"}) {
 		t.Errorf("marked %q in:\n%s", missed, b.String())
+	}
+}
+
+// What could not be measured is neither met nor a failure, and stands out.
+func TestSkipped(t *testing.T) {
+	r := good()
+	r.Keyboard = &keyboard{Skipped: "no qemu-system-x86_64"}
+	r.judge()
+	if r.failed(true) {
+		t.Error("what was skipped counts as missed")
+	}
+	var b bytes.Buffer
+	r.write(&b)
+	if n := strings.Count(b.String(), "SKIPPED"); n != 3 || !strings.Contains(b.String(), "no qemu-system-x86_64") {
+		t.Errorf("%d times SKIPPED in:\n%s", n, b.String())
+	}
+}
+
+// Where the bare loop does not keep its pauses either, a difference of the two says nothing.
+func TestTooBusy(t *testing.T) {
+	r := good()
+	r.Keyboard.BareJitterMs, r.Keyboard.AddedMs = 412, -232
+	r.judge()
+	for _, v := range r.Summary {
+		if strings.HasPrefix(v.Requirement, "jitter") != v.Skipped || v.Skipped && v.Met {
+			t.Errorf("%+v", v)
+		}
+	}
+	var b bytes.Buffer
+	r.write(&b)
+	if !strings.Contains(b.String(), "too busy") {
+		t.Error("the report does not say why")
+	}
+}
+
+// Parts that were not asked for are neither shown nor judged.
+func TestOnly(t *testing.T) {
+	r := report{Recipes: good().Recipes}
+	r.judge()
+	var b bytes.Buffer
+	r.write(&b)
+	if len(r.Summary) != 1 || strings.Contains(b.String(), "Requests") {
+		t.Errorf("%d verdicts in:\n%s", len(r.Summary), b.String())
+	}
+	var said bytes.Buffer
+	if code := run([]string{"-only", "recipes,boats"}, io.Discard, &said); code != 2 || !strings.Contains(said.String(), `no part "boats"`) {
+		t.Errorf("exit %d: %s", code, said.String())
+	}
+}
+
+func TestReadFigures(t *testing.T) {
+	const good = "goos: linux\nBenchmarkKeyboard-2 \t1\t 0.9677 proven/bare\t816.7 bare-reports/s\t855.5 proven-reports/s" +
+		"\t 0.12 pause-added-p99-ms\t -0.02 pause-added-p90-ms\t 2.50 proven-pause-off-p99-ms\t 2.38 bare-pause-off-p99-ms\nPASS\n"
+	k, err := readFigures(good)
+	if want := (keyboard{Proven: 855.5, Bare: 816.7, Ratio: 0.9677, JitterMs: 2.5, BareJitterMs: 2.38, AddedMs: 0.12, AddedP90Ms: -0.02}); err != nil || *k != want {
+		t.Errorf("%+v %v", k, err)
+	}
+	for _, bad := range []string{"", strings.ReplaceAll(good, "proven/bare", "else"), strings.ReplaceAll(good, "0.9677", "many")} {
+		if k, err := readFigures(bad); err == nil {
+			t.Errorf("%+v of %q", k, bad)
+		}
+	}
+}
+
+// An upload lasts from its first event to the last one, however the lines are cut on their way.
+func TestEvents(t *testing.T) {
+	e := &events{}
+	say := func(s string) time.Time {
+		if n, err := e.Write([]byte(s)); n != len(s) || err != nil {
+			t.Fatal(n, err)
+		}
+		return time.Now()
+	}
+	early := say(`{"event":"step"}` + "\n" + `{"event":"upl`)
+	if !e.first.IsZero() {
+		t.Error("half a line counts")
+	}
+	begun := say(`oad","total":9}` + "\n")
+	time.Sleep(time.Millisecond)
+	say(`{"event":"upload","done":9,"total":9}` + "\n")
+	sent := time.Now()
+	time.Sleep(time.Millisecond)
+	answered := say(`{"event":"upload","done":9,"total":9}` + "\n" + `{"event":"step"}` + "\n")
+	if e.done != 9 || e.first.Before(early) || e.first.After(begun) || e.last.Before(sent) || e.last.After(answered) {
+		t.Errorf("%+v", e)
+	}
+}
+
+// labctl takes the made bundle for one of a release.
+func TestWriteBundle(t *testing.T) {
+	dir := t.TempDir()
+	if err := writeBundle(dir, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	b, err := vch.OpenBundle(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := sizeOf(dir); err != nil || n != 2<<20 || b.Appliance.Size != 1<<20 || b.Version.Release != "v1.5.8" {
+		t.Errorf("%d %v %+v", n, err, b)
+	}
+}
+
+func TestMedianRatio(t *testing.T) {
+	// The rounds are compared one by one: a machine that is slow in one of them is slow for both.
+	if got := medianRatio([]time.Duration{10, 40, 10}, []time.Duration{10, 40, 20}); got != 1 {
+		t.Errorf("got %v", got)
+	}
+	if got := medianRatio([]time.Duration{10, 20}, []time.Duration{10, 10}); got != 1.5 {
+		t.Errorf("got %v", got)
 	}
 }
 

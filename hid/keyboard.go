@@ -180,19 +180,8 @@ func (k *Keyboard) Send(ctx context.Context, r Report) error {
 
 func (k *Keyboard) send(ctx context.Context, r Report) error {
 	refused := func(err error) error { return &DeliveryError{State: Refused, Err: err} }
-	if k.closed {
-		return refused(os.ErrClosed)
-	}
-	if k.lost != nil {
-		return refused(fmt.Errorf("an earlier report is not settled: %w", k.lost))
-	}
-	if err := ctx.Err(); err != nil {
+	if err := k.may(ctx, r); err != nil {
 		return refused(err)
-	}
-	if k.opts.Guard != nil && r != (Report{}) {
-		if err := k.opts.Guard(); err != nil {
-			return refused(err)
-		}
 	}
 	err := k.dev.write(r)
 	if errors.Is(err, errAgain) {
@@ -220,6 +209,23 @@ func (k *Keyboard) send(ctx context.Context, r Report) error {
 		k.down = false
 	}
 	k.delivered.Add(1)
+	return nil
+}
+
+// may says why a report must not be sent.
+func (k *Keyboard) may(ctx context.Context, r Report) error {
+	if k.closed {
+		return os.ErrClosed
+	}
+	if k.lost != nil {
+		return fmt.Errorf("an earlier report is not settled: %w", k.lost)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if k.opts.Guard != nil && r != (Report{}) {
+		return k.opts.Guard()
+	}
 	return nil
 }
 
@@ -257,6 +263,11 @@ func (k *Keyboard) writeLater(ctx context.Context, r Report) error {
 func (k *Keyboard) pend(ctx context.Context, why error) error {
 	e := &DeliveryError{State: Pending, Err: why}
 	k.lost = why
+	var known *DeliveryError // of another machine's keyboard
+	if errors.As(why, &known) && known.State == Pending {
+		e.Flushed, e.Err = known.Flushed, known.Err
+		k.down = k.down && !e.Flushed
+	}
 	if k.opts.Flush != nil {
 		// Also when ctx has ended: that is when a key left behind is worst.
 		if err := k.opts.Flush(context.WithoutCancel(ctx)); err != nil {
@@ -297,6 +308,11 @@ func (k *Keyboard) WaitReady(ctx context.Context, limit time.Duration) error {
 // fetched; on an error, an end of ctx or a panic it releases all keys before it
 // returns, as far as the host still listens.
 func (k *Keyboard) Type(ctx context.Context, chords []Chord, p Pace) (n int, err error) {
+	return k.Play(ctx, Reports(chords), p)
+}
+
+// Play is Type for reports.
+func (k *Keyboard) Play(ctx context.Context, reports []Report, p Pace) (n int, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	defer func() {
@@ -304,7 +320,13 @@ func (k *Keyboard) Type(ctx context.Context, chords []Chord, p Pace) (n int, err
 			err = errors.Join(err, releaseErr)
 		}
 	}()
-	reports := Reports(chords)
+	return k.play(ctx, reports, p)
+}
+
+func (k *Keyboard) play(ctx context.Context, reports []Report, p Pace) (n int, err error) {
+	if far := k.far(); far != nil {
+		return k.playFar(ctx, far, reports, p)
+	}
 	for i, r := range reports {
 		if err := k.send(ctx, r); err != nil {
 			return n, fmt.Errorf("typing report %d of %d: %w", i+1, len(reports), err)
@@ -363,8 +385,9 @@ func (k *Keyboard) release(ctx context.Context) error {
 	if lost != nil {
 		k.lost = lost
 	}
-	if errors.Is(err, ErrNoHost) {
-		// A host lets go of the keys of a keyboard that has gone.
+	if errors.Is(err, ErrNoHost) || errors.Is(err, ErrConnection) {
+		// A host lets go of the keys of a keyboard that has gone, and so does the
+		// other end of a connection.
 		k.down = false
 		return nil
 	}

@@ -31,6 +31,17 @@ func (k *Keyboard) LEDs() (lights LEDs, known bool) {
 	return k.lights, k.known
 }
 
+// lightsAtOnce is LEDs for who does not want to wait for a Type under way: then
+// nothing is known.
+func (k *Keyboard) lightsAtOnce() (lights LEDs, known bool) {
+	if !k.mu.TryLock() {
+		return 0, false
+	}
+	defer k.mu.Unlock()
+	k.drain()
+	return k.lights, k.known
+}
+
 // AwaitLights returns whether the host has set the lights, once it has or when
 // the time is up. Hosts that do set them begin when their driver has found the
 // keyboard: before that, a report may be fetched and still not become a key.
@@ -142,6 +153,10 @@ func (k *Keyboard) probe(ctx context.Context, lock Usage, within time.Duration) 
 // be released.
 func (k *Keyboard) tap(ctx context.Context, key Usage) (err error) {
 	defer func() { err = errors.Join(err, k.release(ctx)) }()
+	if k.far() != nil {
+		_, err := k.play(ctx, []Report{{2: byte(key)}, {}}, Pace{Hold: DefaultHold})
+		return err
+	}
 	if err := k.send(ctx, Report{2: byte(key)}); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package hid
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -77,3 +78,62 @@ func (d *sinkDevice) wait(what direction, limit time.Duration) (bool, error) {
 }
 
 func (d *sinkDevice) close() error { return nil }
+
+// farSink is a sink at another machine. It is given all reports of a key in one
+// go, and keeps the pauses between them: on a slow connection a key would stay
+// down until the host repeats it.
+type farSink interface {
+	Sink
+	// Play returns how many reports the host has taken. Its errors are Take's.
+	Play(ctx context.Context, reports []Report, p Pace) (int, error)
+}
+
+// far returns the keyboard's far sink, nil for any other keyboard.
+func (k *Keyboard) far() farSink {
+	if d, ok := k.dev.(*sinkDevice); ok {
+		far, _ := d.sink.(farSink)
+		return far
+	}
+	return nil
+}
+
+// Far says that the keyboard is at another machine, so that reports which belong
+// together are better given to Play than to Send.
+func (k *Keyboard) Far() bool { return k.far() != nil }
+
+// playFar plays key by key: at most one is on its way.
+func (k *Keyboard) playFar(ctx context.Context, far farSink, reports []Report, p Pace) (n int, err error) {
+	for n < len(reports) {
+		end := n
+		for end < len(reports)-1 && reports[end] != (Report{}) {
+			end++
+		}
+		key := reports[n : end+1]
+		if err := k.may(ctx, key[0]); err != nil {
+			return n, fmt.Errorf("typing report %d of %d: %w", n+1, len(reports), &DeliveryError{State: Refused, Err: err})
+		}
+		// Each report has the deadline, and the pauses take their time.
+		limit := time.Duration(len(key))*(k.opts.Deadline+max(p.Hold, p.Lead)) + p.Gap
+		until := context.WithoutCancel(ctx) // the answer of a tapped key is worth the wait
+		if p.Hold >= time.Second {
+			until = ctx // an end to it closes the connection, and that releases the key
+		}
+		playCtx, cancel := context.WithTimeout(until, limit)
+		taken, err := far.Play(playCtx, key, p)
+		cancel()
+		n += taken
+		k.delivered.Add(int64(taken))
+		var d *DeliveryError
+		switch {
+		case err == nil:
+			continue
+		case errors.As(err, &d) && d.State == Refused:
+			k.down = k.down || taken > 0 && key[taken-1] != Report{}
+		default:
+			k.down = true
+			err = k.pend(ctx, err)
+		}
+		return n, fmt.Errorf("typing report %d of %d: %w", n+1, len(reports), err)
+	}
+	return n, nil
+}

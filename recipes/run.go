@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +55,13 @@ type capsSetter interface {
 // prober is a keyboard that can ask the host for a sign of life.
 type prober interface {
 	Probe(ctx context.Context, lock hid.Usage, within time.Duration) error
+}
+
+// farKeyboard is a keyboard that may be at another machine: Play then types
+// reports with the pauses kept there.
+type farKeyboard interface {
+	Far() bool
+	Play(ctx context.Context, reports []hid.Report, p hid.Pace) (int, error)
 }
 
 // run is one typing of a program.
@@ -291,6 +299,9 @@ func (r *run) tell(o *op, key string, ev dcui.Evidence) {
 
 // send hands the reports of chords to the keyboard, at the pace.
 func (r *run) send(ctx context.Context, o *op, chords []hid.Chord) error {
+	if kb, ok := r.kb.(farKeyboard); ok && kb.Far() {
+		return r.sendFar(ctx, kb, o, chords)
+	}
 	landed := 0
 	for _, rep := range hid.Reports(chords) {
 		pause := o.pace.Lead
@@ -309,6 +320,36 @@ func (r *run) send(ctx context.Context, o *op, chords []hid.Chord) error {
 		if err := sleep(ctx, r.scale(pause)); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// sendFar hands over key by key: how long one stays down is then not up to the
+// connection.
+func (r *run) sendFar(ctx context.Context, kb farKeyboard, o *op, chords []hid.Chord) error {
+	reports := hid.Reports(chords)
+	pace := hid.Pace{Hold: r.scale(o.pace.Hold), Gap: r.scale(o.pace.Gap), Lead: r.scale(o.pace.Lead)}
+	landed := 0
+	for len(reports) > 0 {
+		key := reports[:1+slices.Index(reports, hid.Report{})]
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		before := time.Now()
+		n, err := kb.Play(ctx, key, pace)
+		for _, rep := range key[:n] {
+			if len(rep.Keys()) > 0 {
+				landed++
+			}
+		}
+		r.sent += n
+		if n > 0 {
+			r.last = before
+		}
+		if err != nil {
+			return &undelivered{err, chords, landed, n < len(key) && len(key[n].Keys()) == 0}
+		}
+		reports = reports[len(key):]
 	}
 	return nil
 }

@@ -231,6 +231,36 @@ func TestRunWithoutValues(t *testing.T) {
 	}
 }
 
+// far is a console at the other end of a connection: it takes only whole keys.
+type far struct{ lit }
+
+func (far) Far() bool { return true }
+
+func (f far) Play(ctx context.Context, reports []hid.Report, p hid.Pace) (n int, err error) {
+	if len(reports) == 0 || reports[len(reports)-1] != (hid.Report{}) {
+		return 0, errors.New("no whole key")
+	}
+	for _, r := range reports {
+		if err := f.console.Send(ctx, r); err != nil {
+			return n, err
+		}
+		n++
+		switch {
+		case len(r.Keys()) > 0:
+			time.Sleep(p.Hold)
+		case r == hid.Report{}:
+			time.Sleep(p.Gap)
+		default:
+			time.Sleep(p.Lead)
+		}
+	}
+	return n, nil
+}
+
+func (far) Send(context.Context, hid.Report) error {
+	return errors.New("a report by itself, at the mercy of the connection")
+}
+
 // Whatever report is not delivered, nothing follows it, and the error knows
 // whether the key may have landed and what it may have done.
 func TestNothingFollowsALostKey(t *testing.T) {
@@ -238,7 +268,16 @@ func TestNothingFollowsALostKey(t *testing.T) {
 	if err := compiled(t, "restore-standard-switch", seedHost, Vars{Speed: math.Inf(1)}).Run(t.Context(), lit{whole}, nil); err != nil {
 		t.Fatal(err)
 	}
-	for n := range whole.reports {
+	for _, on := range []func(*console) Keyboard{
+		func(c *console) Keyboard { return lit{c} },
+		func(c *console) Keyboard { return far{lit{c}} },
+	} {
+		testLostKeys(t, whole.reports, on)
+	}
+}
+
+func testLostKeys(t *testing.T, reports int, on func(*console) Keyboard) {
+	for n := range reports {
 		for _, state := range []hid.State{hid.Refused, hid.Pending} {
 			kb := newConsole(t, seedHost, rootPassword)
 			calls := 0
@@ -249,7 +288,7 @@ func TestNothingFollowsALostKey(t *testing.T) {
 				}
 				return nil
 			}
-			err := compiled(t, "restore-standard-switch", seedHost, Vars{Speed: math.Inf(1)}).Run(t.Context(), lit{kb}, nil)
+			err := compiled(t, "restore-standard-switch", seedHost, Vars{Speed: math.Inf(1)}).Run(t.Context(), on(kb), nil)
 			var typing *TypeError
 			if !errors.As(err, &typing) || typing.Lost != (state == hid.Pending) || typing.Sent != n || calls != n+1 {
 				t.Fatalf("report %d %s: %v after %d calls", n, state, err, calls)
@@ -260,11 +299,11 @@ func TestNothingFollowsALostKey(t *testing.T) {
 			// Before the last key nothing is done to the host; if that may have
 			// landed, it may be.
 			want := dcui.Nothing
-			if n == whole.reports-1 || n == whole.reports-2 && state == hid.Pending {
+			if n == reports-1 || n == reports-2 && state == hid.Pending {
 				want = dcui.StandardRestored
 			}
 			if typing.Effect != want {
-				t.Errorf("report %d of %d %s: effect %s", n, whole.reports, state, typing.Effect)
+				t.Errorf("report %d of %d %s: effect %s", n, reports, state, typing.Effect)
 			}
 		}
 	}
@@ -409,9 +448,9 @@ steps:
   - keys: DOWN SHIFT+TAB
     pace: {gap: 1s, lead: 5ms}
 `)
-	synctest.Test(t, func(t *testing.T) {
+	paced := func(t *testing.T, on func(*console) Keyboard) {
 		kb := newConsole(t, seedHost, rootPassword)
-		if err := compiledRecipe(t, r, seedHost, Vars{}).Run(t.Context(), kb, nil); err != nil {
+		if err := compiledRecipe(t, r, seedHost, Vars{}).Run(t.Context(), on(kb), nil); err != nil {
 			t.Fatal(err)
 		}
 		var gaps []time.Duration
@@ -425,7 +464,9 @@ steps:
 		if fmt.Sprint(gaps) != fmt.Sprint(want) {
 			t.Errorf("gaps %v", gaps)
 		}
-	})
+	}
+	synctest.Test(t, func(t *testing.T) { paced(t, func(c *console) Keyboard { return c }) })
+	synctest.Test(t, func(t *testing.T) { paced(t, func(c *console) Keyboard { return far{lit{c}} }) })
 	synctest.Test(t, func(t *testing.T) {
 		kb := newConsole(t, seedHost, rootPassword)
 		start := time.Now()

@@ -57,6 +57,16 @@ func hintf(err error, format string, args ...any) error {
 	return &fault{err: err, hint: fmt.Sprintf(format, args...)}
 }
 
+// hintOf returns the outermost advice in err's chain, else another.
+func hintOf(err error, otherwise string) string {
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		if f, ok := e.(*fault); ok && f.hint != "" {
+			return f.hint
+		}
+	}
+	return otherwise
+}
+
 // exitCode returns the outermost code in err's chain. What no one decided is a
 // failure, or an interrupt where one came.
 func exitCode(ctx context.Context, err error) int {

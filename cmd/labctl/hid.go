@@ -31,6 +31,7 @@ labctl types.`,
 		a.hidDoctorCommand(),
 		a.hidTypeCommand(),
 		a.hidPressCommand(),
+		a.hidServeCommand(),
 		a.hidWatchdogCommand())
 }
 

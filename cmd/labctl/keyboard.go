@@ -23,6 +23,10 @@ type keyboard struct {
 	Model  *simModel // the console behind sim:, else nil
 	finish func() error
 
+	// Picture keeps what the host's screen shows, under a name without its ending.
+	// It is nil where no pictures are to be had, or wanted.
+	Picture func(ctx context.Context, name string) error
+
 	once   sync.Once
 	closed error
 }
@@ -43,6 +47,10 @@ type keyboardOptions struct {
 	Watcher bool          // send nothing before a watcher's sign
 	Root    string        // before all paths of the gadget, in tests
 
+	Screens  string        // folder for pictures of the screen, where there are any; "" keeps none
+	Guarded  bool          // a watchdog too where none is needed as a rule: behind sim://
+	Deadline time.Duration // for the host to take a report, where that is less than usual; 0 means as usual
+
 	// Of the console behind sim: only.
 	Facts    map[string]string
 	Password esxi.Secret
@@ -62,14 +70,16 @@ const (
 // keyboardPlace is a parsed --keyboard.
 type keyboardPlace struct {
 	text string
-	kind string // gadget, model or labsim
+	kind string // gadget, model, labsim, ssh or vm
 	path string // of the gadget's device file
-	addr string // host:port of labsim
-	host string // whose console in labsim
+	addr string // host:port of labsim; port of ssh, "" for that of its config
+	host string // whose console in labsim; the machine of the keyboard; the host of the virtual machine
+	user string // there
+	vm   string // its name
 }
 
 // keyboardForms are the URIs that this labctl knows.
-const keyboardForms = "/dev/hidg0, sim: and sim://ADDR:PORT/HOST"
+const keyboardForms = "/dev/hidg0, ssh://[user@]pi, vm://HOST/VM, sim: and sim://ADDR:PORT/HOST"
 
 // parseKeyboardURI reads a URI without touching what it names. The error has
 // exit code 2.
@@ -108,8 +118,16 @@ func parseKeyboardURI(text string) (keyboardPlace, error) {
 			return bad("want the name of one host behind the address, as in sim://%s/nuc01", u.Host)
 		}
 		return k, nil
-	case "ssh", "vm":
-		return bad("this labctl has no %s:// keyboards yet", u.Scheme)
+	case "ssh":
+		if err := parseSSH(&k, u); err != nil {
+			return bad("%s", err)
+		}
+		return k, nil
+	case "vm":
+		if err := parseVM(&k, u); err != nil {
+			return bad("%s", err)
+		}
+		return k, nil
 	}
 	return bad("it is of no known kind")
 }
@@ -121,7 +139,7 @@ func (a *app) openKeyboard(ctx context.Context, o keyboardOptions) (*keyboard, e
 	if err != nil {
 		return nil, err
 	}
-	if o.Watcher && u.kind != "gadget" {
+	if o.Watcher && u.kind != "gadget" && u.kind != "ssh" {
 		return nil, usagef("keyboard %s has no cable that somebody could watch", u.text)
 	}
 	switch o.Settle = cmp.Or(o.Settle, defaultSettle); u.kind {
@@ -129,6 +147,10 @@ func (a *app) openKeyboard(ctx context.Context, o keyboardOptions) (*keyboard, e
 		return openModel(u, o)
 	case "labsim":
 		return a.openLabsim(ctx, u, o)
+	case "ssh":
+		return a.openSSH(ctx, u, o)
+	case "vm":
+		return a.openVM(ctx, u, o)
 	}
 	return a.openGadget(ctx, u, o)
 }
@@ -139,6 +161,14 @@ func (a *app) upTo(limit time.Duration) time.Duration {
 		return min(t, limit)
 	}
 	return limit
+}
+
+// within is upTo, and what the keyboard's user asks for.
+func (a *app) within(o keyboardOptions, limit time.Duration) time.Duration {
+	if o.Deadline > 0 {
+		limit = min(limit, o.Deadline)
+	}
+	return a.upTo(limit)
 }
 
 // pause waits for d unless ctx ends first.

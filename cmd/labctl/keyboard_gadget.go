@@ -115,7 +115,7 @@ func (g *usbKeyboard) start(ctx context.Context, a *app, u keyboardPlace, o keyb
 	a.leaving("the keyboard, which its watchdog unbinds now")
 	port := a.readChosenPort(o.Root)
 	for try := 1; ; try++ {
-		err = g.bind(ctx, a, u, port)
+		err = g.bind(ctx, a, u, o, port)
 		if err == nil || try == 2 || !errors.Is(err, hid.ErrNoHost) {
 			break
 		}
@@ -147,7 +147,7 @@ func (g *usbKeyboard) start(ctx context.Context, a *app, u keyboardPlace, o keyb
 }
 
 // bind shows the keyboard to the host and waits for the host to take it.
-func (g *usbKeyboard) bind(ctx context.Context, a *app, u keyboardPlace, port string) error {
+func (g *usbKeyboard) bind(ctx context.Context, a *app, u keyboardPlace, o keyboardOptions, port string) error {
 	g.bound = true // as far as anybody can tell from here on
 	if _, err := g.sys.Bind(ctx, "", port); err != nil {
 		return err
@@ -163,7 +163,7 @@ func (g *usbKeyboard) bind(ctx context.Context, a *app, u keyboardPlace, port st
 		g.kb.Close()
 	}
 	g.kb, err = g.open(g.sys.Root+node, hid.Options{
-		Deadline: a.upTo(hid.DefaultDeadline),
+		Deadline: a.within(o, hid.DefaultDeadline),
 		Flush:    g.unbind,
 		Guard:    g.dog.alive,
 	})

@@ -22,7 +22,7 @@ import (
 type simModel struct {
 	mu    sync.Mutex
 	world dcui.World
-	keys  hid.Decoder
+	keys  dcui.Receiver
 }
 
 // World returns the console as the keys so far have left it.
@@ -36,10 +36,8 @@ func (m *simModel) World() dcui.World {
 func (m *simModel) Take(_ context.Context, r hid.Report) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, e := range m.keys.Decode(r) {
-		if e.Down {
-			m.world = m.world.Press(hid.Chord{Mods: r.Mods(), Key: e.Key})
-		}
+	for _, c := range m.keys.Take(r) {
+		m.world = m.world.Press(c)
 	}
 	return nil
 }
@@ -137,6 +135,14 @@ func (c *labsimConsole) Lights() (hid.LEDs, bool) {
 // key stay below the 15 s in which a run that lost its host has to end.
 const labsimDeadline = 3 * time.Second
 
+func newLabsimConsole(u keyboardPlace) *labsimConsole {
+	return &labsimConsole{
+		// Straight to the address: a proxy of this machine is for other traffic.
+		http: &http.Client{Transport: &http.Transport{}},
+		url:  "http://" + u.addr + "/console/" + url.PathEscape(u.host),
+	}
+}
+
 // openLabsim checks that the console is there. The first report releases what a
 // run before this one may have left down.
 func (a *app) openLabsim(ctx context.Context, u keyboardPlace, o keyboardOptions) (*keyboard, error) {
@@ -148,11 +154,7 @@ func (a *app) openLabsim(ctx context.Context, u keyboardPlace, o keyboardOptions
 	if err != nil {
 		return nil, err
 	}
-	c := &labsimConsole{
-		// Straight to the address: a proxy of this machine is for other traffic.
-		http: &http.Client{Transport: &http.Transport{}},
-		url:  "http://" + u.addr + "/console/" + url.PathEscape(u.host),
-	}
+	c := newLabsimConsole(u)
 	openCtx, cancel := context.WithTimeout(ctx, a.upTo(2*labsimDeadline))
 	defer cancel()
 	if _, err = c.ask(openCtx, http.MethodGet, "", ""); err == nil {
@@ -166,10 +168,21 @@ func (a *app) openLabsim(ctx context.Context, u keyboardPlace, o keyboardOptions
 		}
 		return nil, hintf(fmt.Errorf("opening keyboard %s: %w", u.text, err), "is labsim running, and is that its control address?")
 	}
-	kb := hid.NewKeyboard(c, hid.Options{Deadline: a.upTo(labsimDeadline)})
+	options := hid.Options{Deadline: a.within(o, labsimDeadline)}
+	stop := func() {}
+	if o.Guarded {
+		dog, err := a.startWatchdog(ctx, "", u.text, lock)
+		if err != nil {
+			lock.release()
+			return nil, err
+		}
+		options.Guard, stop = dog.alive, dog.stop
+	}
+	kb := hid.NewKeyboard(c, options)
 	return &keyboard{Keyboard: kb, Name: u.text, finish: func() error {
 		defer lock.release()
 		defer c.http.CloseIdleConnections()
+		defer stop()
 		return kb.Close()
 	}}, nil
 }

@@ -403,18 +403,21 @@ func TestKeysFault(t *testing.T) {
 // What the URI of a keyboard names is known without touching it.
 func TestParseKeyboardURI(t *testing.T) {
 	for text, want := range map[string]keyboardPlace{
-		"/dev/hidg0":                 {kind: "gadget", path: "/dev/hidg0"},
-		"/dev/hidg3":                 {kind: "gadget", path: "/dev/hidg3"},
-		"sim:":                       {kind: "model"},
-		"sim://127.0.0.1:8989/nuc01": {kind: "labsim", addr: "127.0.0.1:8989", host: "nuc01"},
-		"sim://[::1]:8989/nuc01":     {kind: "labsim", addr: "[::1]:8989", host: "nuc01"},
+		"/dev/hidg0":                      {kind: "gadget", path: "/dev/hidg0"},
+		"/dev/hidg3":                      {kind: "gadget", path: "/dev/hidg3"},
+		"sim:":                            {kind: "model"},
+		"sim://127.0.0.1:8989/nuc01":      {kind: "labsim", addr: "127.0.0.1:8989", host: "nuc01"},
+		"sim://[::1]:8989/nuc01":          {kind: "labsim", addr: "[::1]:8989", host: "nuc01"},
+		"ssh://pi":                        {kind: "ssh", host: "pi", path: "/dev/hidg0"},
+		"ssh://root@[::1]:2222/dev/hidg1": {kind: "ssh", user: "root", host: "::1", addr: "2222", path: "/dev/hidg1"},
+		"vm://nuc01/nested%20esxi":        {kind: "vm", host: "nuc01", vm: "nested esxi"},
 	} {
 		want.text = text
 		if got, err := parseKeyboardURI(text); err != nil || got != want {
 			t.Errorf("%s: %+v, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"", "hidg0", "/dev/null", "/etc/passwd", "sim", "sim:/", "sim://x", "sim://x:1", "sim://x:1/a/b", "sim://u@x:1/a", "ssh://pi", "vm://h/v", "http://x:1/y", "%zz"} {
+	for _, text := range []string{"", "hidg0", "/dev/null", "/etc/passwd", "sim", "sim:/", "sim://x", "sim://x:1", "sim://x:1/a/b", "sim://u@x:1/a", "ssh://", "ssh://-oProxyCommand=x", "ssh://-l@pi", "ssh://root:secret@pi", "ssh://pi/dev/null", "ssh://pi/dev/hidg0;reboot", "ssh://pi:0", "ssh://pi/dev/hidg0?x", "vm://h", "vm:///v", "vm://h/v/w", "vm://u@h/v", "http://x:1/y", "%zz"} {
 		if got, err := parseKeyboardURI(text); exitCode(t.Context(), err) != exitUsage {
 			t.Errorf("%q: %+v, %v", text, got, err)
 		}
@@ -452,6 +455,27 @@ func TestModelKeyboard(t *testing.T) {
 	}
 	if _, err := a.openKeyboard(t.Context(), keyboardOptions{URI: "sim:", Facts: map[string]string{"cpas": "on"}}); exitCode(t.Context(), err) != exitUsage {
 		t.Errorf("an unknown fact: %v", err)
+	}
+}
+
+// A number on the keypad under Alt is one character, however many digits it has.
+func TestModelTakesKeypadCodes(t *testing.T) {
+	a := &app{env: testEnv(t)}
+	kb, err := a.openKeyboard(t.Context(), keyboardOptions{URI: "sim:", Facts: map[string]string{"screen": "welcome"}, Password: esxi.NewSecret("n")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kb.Close()
+	code := []hid.Chord{ // 110
+		{Key: hid.KeyF2}, {Key: hid.KeyTab},
+		{Mods: hid.Alt, Key: hid.KeyKP1, Keep: true}, {Mods: hid.Alt, Key: hid.KeyKP1, Keep: true}, {Mods: hid.Alt, Key: hid.KeyKP0},
+		{Key: hid.KeyEnter},
+	}
+	if _, err := kb.Type(t.Context(), code, hid.Pace{}); err != nil {
+		t.Fatal(err)
+	}
+	if at := kb.Model.World().At(); at != "menu" {
+		t.Errorf("the login ends at %s", at)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -166,6 +167,9 @@ func (a *app) hidWatchdog(sys gadget.System, device string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), watchdogWork)
 	defer cancel()
+	if strings.HasPrefix(device, "sim:") {
+		return releaseConsole(ctx, device)
+	}
 	releaseKeys(ctx, filepath.Join(sys.Root, device))
 	for {
 		if err = sys.Unbind(ctx, ""); err == nil || errors.Is(err, gadget.ErrNoConfigFS) {
@@ -174,6 +178,22 @@ func (a *app) hidWatchdog(sys gadget.System, device string) error {
 		}
 		if pauseErr := pause(ctx, 20*time.Millisecond); pauseErr != nil {
 			return hintf(fmt.Errorf("a run ended without cleaning up, and a key may still be down: %w", err), "pull the keyboard's cable")
+		}
+	}
+}
+
+// releaseConsole lets go of the keys of a console in labsim, which nothing unplugs.
+func releaseConsole(ctx context.Context, uri string) error {
+	u, err := parseKeyboardURI(uri)
+	if err != nil {
+		return err
+	}
+	for c := newLabsimConsole(u); ; {
+		if err = c.Take(ctx, hid.Report{}); err == nil {
+			return nil
+		}
+		if pause(ctx, 20*time.Millisecond) != nil {
+			return fmt.Errorf("a run ended without cleaning up, and a key may still be down: %w", err)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"maps"
 	"math"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -28,6 +30,7 @@ type running struct {
 	dryRun      bool
 	watcher     bool
 	noMirror    bool
+	screens     string
 }
 
 func (f *running) add(a *app, c *cobra.Command) {
@@ -84,6 +87,7 @@ pace of a real run, divided by --speed; elsewhere without a pause.
 		},
 	}
 	f.add(a, c)
+	c.Flags().StringVar(&f.screens, "screenshots", "", "keep a picture of the screen before each step and at the end in this `DIR`, with --keyboard vm://")
 	c.Flags().Float64Var(&f.speed, "speed", 0, "`FACTOR` by which every pause is shorter (default 1 on a terminal, elsewhere there are no pauses)")
 	return c
 }
@@ -154,6 +158,7 @@ type job struct {
 	uri      string
 	facts    map[string]string // known of the host, and of the simulated one
 	sim      bool              // the model inside labctl
+	screens  string            // folder for pictures of the screen, "" for none
 	rehearse bool
 	vars     recipes.Vars
 	verdict  *recipes.Verdict
@@ -178,7 +183,7 @@ func (a *app) prepare(cmd *cobra.Command, arg string, f *running, rehearse bool)
 	if err != nil {
 		return nil, err
 	}
-	j := &job{recipe: r, arg: arg, rehearse: rehearse}
+	j := &job{recipe: r, arg: arg, rehearse: rehearse, screens: f.screens}
 	if j.vars, err = f.values(r); err != nil {
 		return nil, err
 	}
@@ -193,9 +198,9 @@ func (a *app) prepare(cmd *cobra.Command, arg string, f *running, rehearse bool)
 		return nil, err
 	}
 	if j.host != nil {
-		j.facts = hostFacts(j.host)
-		if err := checkFacts(j.facts); err != nil {
-			return nil, fmt.Errorf("host %s in the config: %w", j.host.Name, err)
+		j.vars.Pace = j.host.Pace.pace()
+		if j.facts, j.vars.Idle, err = a.knownFacts(j.host); err != nil {
+			return nil, err
 		}
 	}
 	j.facts = mergeFacts(j.facts, given)
@@ -649,7 +654,7 @@ func (a *app) typeRecipe(ctx context.Context, j *job, f *running) error {
 // openFor opens the keyboard of a job; the model behind sim: becomes the host
 // that the job is for.
 func (a *app) openFor(ctx context.Context, j *job, command string, watcher bool) (*keyboard, error) {
-	o := keyboardOptions{URI: j.uri, Command: command, Watcher: watcher}
+	o := keyboardOptions{URI: j.uri, Command: command, Watcher: watcher, Screens: j.screens}
 	if j.sim {
 		facts, err := simulated(j.recipe, j.facts, j.verdict)
 		if err != nil {
@@ -686,6 +691,11 @@ func (a *app) typeOn(ctx context.Context, j *job, kb *keyboard, on func(recipes.
 }
 
 func (a *app) runProgram(ctx context.Context, j *job, program *recipes.Program, kb *keyboard, res *ran, on func(recipes.Event)) error {
+	if effects := effectsOf(j.verdict); j.host != nil && !j.sim && slices.Max(effects) > dcui.PingTest {
+		if err := a.acting(j.host.Name, "recipe "+j.recipe.Name, effects...); err != nil {
+			a.warn("what was learned of %s stays believed: %s", j.host.Name, err) // a rescue is not held up by that
+		}
+	}
 	if !j.sim {
 		a.leaving("keys of %s may be half typed on %s; the keyboard's watchdog releases them", j.recipe.Name, j.name())
 		defer a.leaving("")
@@ -703,6 +713,7 @@ func (a *app) runProgram(ctx context.Context, j *job, program *recipes.Program, 
 			a.leaving("no key, all of them were delivered; %s was not seen yet", e.Text)
 		}
 		on(e)
+		a.picture(ctx, kb, e)
 	})
 	if closed := kb.Close(); closed != nil && err == nil {
 		err = keysFault(kb, closed)
@@ -716,6 +727,31 @@ func (a *app) runProgram(ctx context.Context, j *job, program *recipes.Program, 
 	}
 	return err
 }
+
+// effectsOf lists what a program does in some world, nothing included.
+func effectsOf(v *recipes.Verdict) []dcui.Effect {
+	out := []dcui.Effect{dcui.Nothing}
+	for _, e := range v.Worlds {
+		if effect := e.World.Effect(); !slices.Contains(out, effect) {
+			out = append(out, effect)
+		}
+	}
+	return out
+}
+
+// picture keeps the screen before each step and at the end, where it is to be
+// had. That it failed changes nothing: no key rests on it.
+func (a *app) picture(ctx context.Context, kb *keyboard, e recipes.Event) {
+	if kb.Picture == nil || e.Kind != recipes.EventStep && e.Kind != recipes.EventDone {
+		return
+	}
+	if err := kb.Picture(ctx, fmt.Sprintf("%02d-%s", e.Step+1, cmp.Or(strings.Trim(notInNames.ReplaceAllString(e.Text, "-"), "-"), "end"))); err != nil {
+		a.warn("%s", err)
+	}
+}
+
+// notInNames is what a picture's file name does without.
+var notInNames = regexp.MustCompile(`[^A-Za-z0-9]+`)
 
 // foretold says whether a simulated host ended as some world was to.
 func foretold(b dcui.Belief, w dcui.World) bool {

@@ -13,8 +13,7 @@ import (
 // console is a machine's DCUI with a keyboard plugged into it.
 type console struct {
 	world dcui.World
-	keys  hid.Decoder
-	mods  byte      // that are down
+	keys  dcui.Receiver
 	last  time.Time // of the last key
 }
 
@@ -28,32 +27,21 @@ func newConsole(m sim.Machine) (sim.Console, error) {
 
 func (c *console) Report(report [8]byte) []sim.Deed {
 	var deeds []sim.Deed
-	for _, e := range c.keys.Decode(hid.Report(report)) {
-		if bit, ok := modifier(e.Key); ok {
-			c.mods &^= bit
-			if e.Down {
-				c.mods |= bit
-			}
-		} else if e.Down {
-			deeds = append(deeds, c.Key(byte(e.Key), c.mods)...)
-		}
+	for _, chord := range c.keys.Take(hid.Report(report)) {
+		deeds = append(deeds, c.press(chord)...)
 	}
 	return deeds
 }
 
-// modifier gives the bit of one of the eight modifier keys, usages 0xE0 to 0xE7 of the keyboard page.
-func modifier(u hid.Usage) (bit byte, ok bool) {
-	if u < 0xE0 || u > 0xE7 {
-		return 0, false
-	}
-	return 1 << (u - 0xE0), true
+func (c *console) Key(usage, modifiers byte) []sim.Deed {
+	return c.press(hid.Chord{Mods: hid.Mods(modifiers), Key: hid.Usage(usage)})
 }
 
-func (c *console) Key(usage, modifiers byte) []sim.Deed {
+func (c *console) press(chord hid.Chord) []sim.Deed {
 	c.rest()
 	before := c.world
 	c.last = time.Now()
-	c.world = before.Press(hid.Chord{Mods: hid.Mods(modifiers), Key: hid.Usage(usage)})
+	c.world = before.Press(chord)
 	effects := c.world.Effects()
 	if len(effects) == 0 {
 		return nil
@@ -92,7 +80,7 @@ func (c *console) Learn(facts map[string]string) {
 }
 
 func (c *console) Boot() {
-	c.world, c.keys, c.mods = c.world.Booted(), hid.Decoder{}, 0
+	c.world, c.keys = c.world.Booted(), dcui.Receiver{}
 }
 
 func (c *console) View() sim.View {

@@ -483,6 +483,25 @@ func TestConsoleFaults(t *testing.T) {
 	}
 }
 
+// A number on the keypad under Alt is one character, however many digits it has.
+func TestConsoleTakesKeypadCodes(t *testing.T) {
+	c, err := newConsole(sim.Machine{Name: "nuc01", Password: "n", Facts: map[string]string{"screen": "welcome"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	chords := []hid.Chord{ // 110
+		{Key: hid.KeyF2}, {Key: hid.KeyTab},
+		{Mods: hid.Alt, Key: hid.KeyKP1, Keep: true}, {Mods: hid.Alt, Key: hid.KeyKP1, Keep: true}, {Mods: hid.Alt, Key: hid.KeyKP0},
+		{Key: hid.KeyEnter},
+	}
+	for _, r := range hid.Reports(chords) {
+		c.Report(r)
+	}
+	if at := c.View().Screen; at != "menu" {
+		t.Errorf("the login ends at %s", at)
+	}
+}
+
 func TestNestedTypedThroughTheAPI(t *testing.T) {
 	l := startLab(t, "nuc")
 	if n := l.Nested(); len(n) != 1 || n[0].Name != "nested-esxi" || n[0].Host != "nuc01" || len(n[0].Facts) != 12 || n[0].Facts["management"] != "distributed" {
