@@ -101,10 +101,17 @@ type VCHConf struct {
 	ContainerNetworks  []string `json:"container_networks,omitempty" jsonschema:"PORTGROUP[:ALIAS] that containers can be attached to"`
 	DNSServers         []string `json:"dns_servers,omitempty" jsonschema:"addresses of name servers"`
 	Target             string   `json:"target,omitempty" jsonschema:"address at which the appliance reaches vSphere"`
+	IP                 string   `json:"ip,omitempty" jsonschema:"static address of the public network with its prefix length, where there is no DHCP"`
+	Gateway            string   `json:"gateway,omitempty" jsonschema:"its gateway"`
+	ContainerGateways  []string `json:"container_network_gateways,omitempty" jsonschema:"PORTGROUP:CIDR of a container network's gateway"`
+	ContainerRanges    []string `json:"container_network_ip_ranges,omitempty" jsonschema:"PORTGROUP:RANGE of a container network's addresses"`
+	ContainerDNS       []string `json:"container_network_dns,omitempty" jsonschema:"PORTGROUP:IP of a container network's name server"`
+	ContainerFirewalls []string `json:"container_network_firewalls,omitempty" jsonschema:"PORTGROUP:KIND, one of closed, outbound, peers, published and open"`
 	TLS                string   `json:"tls,omitempty" jsonschema:"none, server or verify"`
 	Ops                OpsConf  `json:"ops,omitzero" jsonschema:"whom the appliance logs in as"`
 	InsecureRegistries []string `json:"insecure_registries,omitempty" jsonschema:"registries without a valid certificate"`
 	WhitelistRegistry  []string `json:"whitelist_registries,omitempty" jsonschema:"the only registries to pull from"`
+	RegistryCAs        []string `json:"registry_cas,omitempty" jsonschema:"PEM files with authorities of registries, relative to this file"`
 	HTTPProxy          string   `json:"http_proxy,omitempty" jsonschema:"proxy for http"`
 	HTTPSProxy         string   `json:"https_proxy,omitempty" jsonschema:"proxy for https"`
 	NoProxy            string   `json:"no_proxy,omitempty" jsonschema:"hosts that are reached without a proxy"`
@@ -112,6 +119,8 @@ type VCHConf struct {
 	EndpointCPU        int      `json:"endpoint_cpu,omitempty" jsonschema:"virtual CPUs of the appliance"`
 	Memory             int      `json:"memory,omitempty" jsonschema:"limit for all containers together in MB"`
 	CPU                int      `json:"cpu,omitempty" jsonschema:"limit for all containers together in MHz"`
+	Containers         int      `json:"containers,omitempty" jsonschema:"largest number of containers"`
+	StorageQuota       int      `json:"storage_quota,omitempty" jsonschema:"limit for images and containers in GiB"`
 }
 
 // OpsConf is an account of the appliance's own. At most one of the three
@@ -638,6 +647,9 @@ func (f *configFile) resolvePaths() {
 		}
 	}
 	resolve(&f.VCH.Bundle)
+	for i := range f.VCH.RegistryCAs {
+		resolve(&f.VCH.RegistryCAs[i])
+	}
 	resolve(&f.VCH.Ops.PasswordFile)
 	if c := f.VCH.Ops.PasswordCommand; len(c) > 0 && strings.Contains(c[0], "/") {
 		resolve(&c[0])

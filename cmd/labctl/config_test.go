@@ -351,3 +351,36 @@ func FuzzConfig(f *testing.F) {
 		}
 	})
 }
+
+// Everything that the file has for VCHs arrives, and a flag beats each of it.
+func TestVCHOverlay(t *testing.T) {
+	var file VCHConf
+	fields := reflect.ValueOf(&file).Elem()
+	for i := range fields.NumField() {
+		switch f := fields.Field(i); f.Kind() {
+		case reflect.String:
+			f.SetString("text")
+		case reflect.Int:
+			f.SetInt(7)
+		case reflect.Slice:
+			f.Set(reflect.ValueOf([]string{"text"}))
+		}
+	}
+	file.Ops.User = "vic-ops"
+	var bare VCHConf
+	bare.overlay(file, func(string) bool { return false })
+	if d := cmp.Diff(file, bare); d != "" {
+		t.Errorf("without flags:\n%s", d)
+	}
+	var flags VCHConf
+	known := (&app{}).vchUpCommand().Flags()
+	flags.overlay(file, func(name string) bool {
+		if known.Lookup(name) == nil {
+			t.Errorf("there is no flag --%s", name)
+		}
+		return true
+	})
+	if d := cmp.Diff(VCHConf{Ops: file.Ops}, flags); d != "" {
+		t.Errorf("with all flags:\n%s", d)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,19 +21,15 @@ type vchUpFlags struct {
 	place  vchPlace
 	config VCHConf // flags that the config file has too
 
-	ip, gateway                  string
 	staticIP, staticGW           map[vch.Role]*string
-	cGateway, cRange, cDNS, cFW  []string
 	bridgeRange                  string
 	bridgeWidth                  int
 	asymmetric                   bool
 	target, cname                string
 	organization                 []string
 	keyBits                      int
-	registryCAs                  []string
 	opsUser                      string
-	containers, debug            int
-	quota                        int64
+	debug                        int
 	scratch                      int64
 	syslog, convention, hardware string
 	openFirewall                 bool
@@ -81,8 +78,8 @@ bundle; 5 failed, and nothing is left; 6 failed, and what is left is named.`,
 	fl.StringVar(&v.PublicNetwork, "public-network", "", "`PORTGROUP` of the public side (default VM Network)")
 	fl.StringVar(&v.ClientNetwork, "client-network", "", "`PORTGROUP` of the Docker API (default: the public one)")
 	fl.StringVar(&v.ManagementNetwork, "management-network", "", "`PORTGROUP` to vSphere (default: the client one)")
-	fl.StringVar(&f.ip, "ip", "", "static address of the public network, and of all that share it: `CIDR` (default: DHCP)")
-	fl.StringVar(&f.gateway, "gateway", "", "its gateway, `IP`")
+	fl.StringVar(&v.IP, "ip", "", "static address of the public network, and of all that share it: `CIDR` (default: DHCP)")
+	fl.StringVar(&v.Gateway, "gateway", "", "its gateway, `IP`")
 	for _, r := range []vch.Role{vch.Public, vch.Client, vch.Management} {
 		f.staticIP[r], f.staticGW[r] = new(string), new(string)
 		fl.StringVar(f.staticIP[r], string(r)+"-network-ip", "", fmt.Sprintf("static address of the %s network: `CIDR`", r))
@@ -90,10 +87,10 @@ bundle; 5 failed, and nothing is left; 6 failed, and what is left is named.`,
 	}
 	fl.StringArrayVar(&v.DNSServers, "dns-server", nil, "`IP` of a name server; repeatable")
 	fl.StringArrayVar(&v.ContainerNetworks, "container-network", nil, "`PORTGROUP[:ALIAS]` that containers can be attached to; repeatable")
-	fl.StringArrayVar(&f.cGateway, "container-network-gateway", nil, "`PORTGROUP:CIDR` of its gateway; repeatable")
-	fl.StringArrayVar(&f.cRange, "container-network-ip-range", nil, "`PORTGROUP:RANGE` of its addresses, as in 10.0.0.10-10.0.0.50; repeatable")
-	fl.StringArrayVar(&f.cDNS, "container-network-dns", nil, "`PORTGROUP:IP` of its name server; repeatable")
-	fl.StringArrayVar(&f.cFW, "container-network-firewall", nil, "`PORTGROUP:KIND`: closed, outbound, peers, published or open; repeatable")
+	fl.StringArrayVar(&v.ContainerGateways, "container-network-gateway", nil, "`PORTGROUP:CIDR` of its gateway; repeatable")
+	fl.StringArrayVar(&v.ContainerRanges, "container-network-ip-range", nil, "`PORTGROUP:RANGE` of its addresses, as in 10.0.0.10-10.0.0.50; repeatable")
+	fl.StringArrayVar(&v.ContainerDNS, "container-network-dns", nil, "`PORTGROUP:IP` of its name server; repeatable")
+	fl.StringArrayVar(&v.ContainerFirewalls, "container-network-firewall", nil, "`PORTGROUP:KIND`: closed, outbound, peers, published or open; repeatable")
 	fl.StringVar(&f.bridgeRange, "bridge-network-range", "", "addresses for bridge networks: `CIDR` (default 172.16.0.0/12)")
 	fl.IntVar(&f.bridgeWidth, "bridge-network-width", 0, "prefix length of one bridge network: `BITS` (default 16)")
 	fl.BoolVar(&f.asymmetric, "asymmetric-routes", false, "accept packets that come in another way than answers go out")
@@ -105,7 +102,7 @@ bundle; 5 failed, and nothing is left; 6 failed, and what is left is named.`,
 	fl.IntVar(&f.keyBits, "certificate-key-size", 0, "`BITS` of the keys (default 2048)")
 	fl.StringArrayVar(&v.InsecureRegistries, "insecure-registry", nil, "`HOST[:PORT]` without a valid certificate; repeatable")
 	fl.StringArrayVar(&v.WhitelistRegistry, "whitelist-registry", nil, "`HOST` to pull from, and from no other; repeatable")
-	fl.StringArrayVar(&f.registryCAs, "registry-ca", nil, "PEM `FILE` with an authority of a registry; repeatable")
+	fl.StringArrayVar(&v.RegistryCAs, "registry-ca", nil, "PEM `FILE` with an authority of a registry; repeatable")
 	fl.StringVar(&v.HTTPProxy, "http-proxy", "", "proxy for http: `URL`")
 	fl.StringVar(&v.HTTPSProxy, "https-proxy", "", "proxy for https: `URL`")
 	fl.StringVar(&v.NoProxy, "no-proxy", "", "`HOSTS` that are reached without a proxy")
@@ -113,8 +110,8 @@ bundle; 5 failed, and nothing is left; 6 failed, and what is left is named.`,
 	fl.IntVar(&v.EndpointCPU, "endpoint-cpu", 0, "virtual CPUs of the appliance: `N` (default 1)")
 	fl.IntVar(&v.Memory, "memory", 0, "limit for all containers together in `MB`")
 	fl.IntVar(&v.CPU, "cpu", 0, "limit for all containers together in `MHZ`")
-	fl.IntVar(&f.containers, "containers", 0, "largest number of containers: `N`")
-	fl.Int64Var(&f.quota, "storage-quota", 0, "limit for images and containers in `GIB`")
+	fl.IntVar(&v.Containers, "containers", 0, "largest number of containers: `N`")
+	fl.IntVar(&v.StorageQuota, "storage-quota", 0, "limit for images and containers in `GIB`")
 	fl.Int64Var(&f.scratch, "base-image-size", 0, "size of an image's disk in `GB` (default 8)")
 	fl.StringVar(&f.syslog, "syslog-address", "", "where the appliance logs to: `udp://HOST[:514]`")
 	fl.StringVar(&f.convention, "container-name-convention", "", "`PATTERN` of container VMs' names, with {id} or {name}")
@@ -190,9 +187,22 @@ func (v *VCHConf) overlay(file VCHConf, given func(string) bool) {
 	list(&v.ContainerNetworks, file.ContainerNetworks, "container-network")
 	list(&v.DNSServers, file.DNSServers, "dns-server")
 	text(&v.Target, file.Target, "vch-target")
+	if !given("public-network-ip") {
+		text(&v.IP, file.IP, "ip")
+	}
+	if !given("public-network-gateway") {
+		text(&v.Gateway, file.Gateway, "gateway")
+	}
+	if !given("container-network") { // what the file says is of its own networks
+		list(&v.ContainerGateways, file.ContainerGateways, "container-network-gateway")
+		list(&v.ContainerRanges, file.ContainerRanges, "container-network-ip-range")
+		list(&v.ContainerDNS, file.ContainerDNS, "container-network-dns")
+		list(&v.ContainerFirewalls, file.ContainerFirewalls, "container-network-firewall")
+	}
 	text(&v.TLS, file.TLS, "tls")
 	list(&v.InsecureRegistries, file.InsecureRegistries, "insecure-registry")
 	list(&v.WhitelistRegistry, file.WhitelistRegistry, "whitelist-registry")
+	list(&v.RegistryCAs, file.RegistryCAs, "registry-ca")
 	text(&v.HTTPProxy, file.HTTPProxy, "http-proxy")
 	text(&v.HTTPSProxy, file.HTTPSProxy, "https-proxy")
 	text(&v.NoProxy, file.NoProxy, "no-proxy")
@@ -200,6 +210,8 @@ func (v *VCHConf) overlay(file VCHConf, given func(string) bool) {
 	number(&v.EndpointCPU, file.EndpointCPU, "endpoint-cpu")
 	number(&v.Memory, file.Memory, "memory")
 	number(&v.CPU, file.CPU, "cpu")
+	number(&v.Containers, file.Containers, "containers")
+	number(&v.StorageQuota, file.StorageQuota, "storage-quota")
 	v.Ops = file.Ops
 }
 
@@ -212,10 +224,10 @@ func (f *vchUpFlags) spec() (*vch.Spec, error) {
 		AsymmetricRoute: f.asymmetric, OpenFirewall: f.openFirewall,
 		TLS: vch.TLS(v.TLS), Cname: f.cname, Organization: f.organization, KeyBits: f.keyBits,
 		MemoryMB: v.EndpointMemory, CPUs: v.EndpointCPU, PoolMemoryMB: int64(v.Memory), PoolCPUMHz: int64(v.CPU),
-		ContainerLimit: f.containers, Debug: f.debug, NameConvention: f.convention, HardwareVersion: f.hardware,
+		ContainerLimit: v.Containers, Debug: f.debug, NameConvention: f.convention, HardwareVersion: f.hardware,
 		Insecure: v.InsecureRegistries, Whitelist: v.WhitelistRegistry,
 		HTTPProxy: v.HTTPProxy, HTTPSProxy: v.HTTPSProxy, NoProxy: v.NoProxy,
-		StorageQuota: f.quota << 30, ScratchKB: f.scratch * 1_000_000,
+		StorageQuota: int64(v.StorageQuota) << 30, ScratchKB: f.scratch * 1_000_000,
 	}
 	var err error
 	if v.ImageStore != "" {
@@ -262,7 +274,7 @@ func (f *vchUpFlags) spec() (*vch.Spec, error) {
 	if c := f.convention; c != "" && !strings.Contains(c, "{id}") && !strings.Contains(c, "{name}") {
 		return nil, usagef("--container-name-convention %s holds neither {id} nor {name}", c)
 	}
-	for _, file := range f.registryCAs {
+	for _, file := range v.RegistryCAs {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			return nil, usagef("--registry-ca: %w", err)
@@ -273,7 +285,7 @@ func (f *vchUpFlags) spec() (*vch.Spec, error) {
 		flag  string
 		value int64
 	}{{"endpoint-memory", int64(v.EndpointMemory)}, {"endpoint-cpu", int64(v.EndpointCPU)}, {"memory", int64(v.Memory)}, {"cpu", int64(v.CPU)},
-		{"containers", int64(f.containers)}, {"storage-quota", f.quota}, {"base-image-size", f.scratch}, {"debug", int64(f.debug)}} {
+		{"containers", int64(v.Containers)}, {"storage-quota", int64(v.StorageQuota)}, {"base-image-size", f.scratch}, {"debug", int64(f.debug)}} {
 		if n.value < 0 || n.value > 1<<30 {
 			return nil, usagef("--%s %d cannot be", n.flag, n.value)
 		}
@@ -283,7 +295,7 @@ func (f *vchUpFlags) spec() (*vch.Spec, error) {
 
 func (f *vchUpFlags) networks(s *vch.Spec) error {
 	v := &f.config
-	if f.ip != "" && *f.staticIP[vch.Public] != "" || f.gateway != "" && *f.staticGW[vch.Public] != "" {
+	if v.IP != "" && *f.staticIP[vch.Public] != "" || v.Gateway != "" && *f.staticGW[vch.Public] != "" {
 		return usagef("--ip and --gateway are those of the public network: give them once")
 	}
 	for role, name := range map[vch.Role]string{vch.Public: v.PublicNetwork, vch.Client: v.ClientNetwork, vch.Management: v.ManagementNetwork, vch.Bridge: v.BridgeNetwork} {
@@ -291,11 +303,11 @@ func (f *vchUpFlags) networks(s *vch.Spec) error {
 		if role != vch.Bridge {
 			ip, gw, flag := *f.staticIP[role], *f.staticGW[role], "--"+string(role)+"-network"
 			ipFlag, gwFlag := flag+"-ip", flag+"-gateway"
-			if role == vch.Public && ip == "" && f.ip != "" {
-				ip, ipFlag = f.ip, "--ip"
+			if role == vch.Public && ip == "" && v.IP != "" {
+				ip, ipFlag = v.IP, "--ip"
 			}
-			if role == vch.Public && gw == "" && f.gateway != "" {
-				gw, gwFlag = f.gateway, "--gateway"
+			if role == vch.Public && gw == "" && v.Gateway != "" {
+				gw, gwFlag = v.Gateway, "--gateway"
 			}
 			var err error
 			if ip != "" {
@@ -368,21 +380,21 @@ func (f *vchUpFlags) containerNetworks(s *vch.Spec) error {
 		values []string
 		set    func(*vch.ContainerNet, string) error
 	}{
-		{"container-network-gateway", f.cGateway, func(n *vch.ContainerNet, v string) (err error) {
+		{"container-network-gateway", f.config.ContainerGateways, func(n *vch.ContainerNet, v string) (err error) {
 			n.Gateway, err = vch.ParseStatic(v)
 			return err
 		}},
-		{"container-network-ip-range", f.cRange, func(n *vch.ContainerNet, v string) error {
+		{"container-network-ip-range", f.config.ContainerRanges, func(n *vch.ContainerNet, v string) error {
 			r, err := vch.ParseRange(v)
 			n.Ranges = append(n.Ranges, r)
 			return err
 		}},
-		{"container-network-dns", f.cDNS, func(n *vch.ContainerNet, v string) error {
+		{"container-network-dns", f.config.ContainerDNS, func(n *vch.ContainerNet, v string) error {
 			ip, err := netip.ParseAddr(v)
 			n.DNS = append(n.DNS, ip)
 			return err
 		}},
-		{"container-network-firewall", f.cFW, func(n *vch.ContainerNet, v string) error {
+		{"container-network-firewall", f.config.ContainerFirewalls, func(n *vch.ContainerNet, v string) error {
 			n.Firewall = v
 			return vch.CheckFirewall(v)
 		}},
@@ -404,6 +416,10 @@ func (a *app) vchUp(ctx context.Context, flags *pflag.FlagSet, f *vchUpFlags, ar
 		return err
 	}
 	f.config.overlay(set.VCH, flags.Changed)
+	f.config.RegistryCAs = slices.Clone(f.config.RegistryCAs)
+	for i, file := range f.config.RegistryCAs {
+		f.config.RegistryCAs[i] = a.expandHome(file)
+	}
 	base, err := f.spec()
 	if err != nil {
 		return err

@@ -110,19 +110,20 @@ func TestBootFailures(t *testing.T) {
 	before := l.state().things()
 	for name, tc := range map[string]struct {
 		fault, want string
+		address     time.Duration
 		ready       time.Duration
 	}{
-		"component":  {`{"fault": "component-fails", "component": "port-layer"}`, "port-layer did not start: ", time.Minute},
-		"power":      {`{"fault": "boot-power-off"}`, "powered itself off", time.Minute},
-		"no address": {`{"fault": "no-address"}`, "no address 1s after power-on", time.Minute},
-		"slow":       {`{"fault": "no-address"}`, "500ms after power-on", 500 * time.Millisecond},
-		"upload":     {`{"fault": "upload-broken", "bytes": 300000}`, "upload [datastore1] t1/", time.Minute},
+		"component":  {`{"fault": "component-fails", "component": "port-layer"}`, "port-layer did not start: ", time.Minute, time.Minute},
+		"power":      {`{"fault": "boot-power-off"}`, "powered itself off", time.Minute, time.Minute},
+		"no address": {`{"fault": "no-address"}`, "no address 1s after power-on", time.Second, time.Minute},
+		"slow":       {`{"fault": "no-address"}`, "500ms after power-on", time.Second, 500 * time.Millisecond},
+		"upload":     {`{"fault": "upload-broken", "bytes": 300000}`, "upload [datastore1] t1/", time.Minute, time.Minute},
 	} {
 		l.reset()
 		l.arm(tc.fault)
 		j := l.job("esxi", "t1")
 		start := time.Now()
-		_, _, err := l.up("esxi", j, Options{Ready: tc.ready, Address: time.Second})
+		_, _, err := l.up("esxi", j, Options{Ready: tc.ready, Address: tc.address})
 		l.disarm()
 		var up *UpError
 		if !errors.As(err, &up) || !strings.Contains(err.Error(), tc.want) || len(up.Left) > 0 {

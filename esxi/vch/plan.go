@@ -294,6 +294,16 @@ func (p *Plan) networks() {
 		if !p.MakesSwitch {
 			p.warn("switch-leftover", "there is a switch %s without such a port group: it is used, and stays when the VCH goes", bridge.Network)
 		}
+	default:
+		var others []string
+		for _, m := range p.site.Machines {
+			if markerOf(m) != "" && slices.Contains(m.Networks, n.Ref) {
+				others = append(others, m.Name)
+			}
+		}
+		if len(others) > 0 {
+			p.sharesBridge(strings.Join(others, ", "))
+		}
 	}
 	aliases := map[string]bool{string(Bridge): true}
 	for _, c := range spec.ContainerNets {
@@ -316,6 +326,12 @@ func (p *Plan) networks() {
 			p.refuse("container-network", "the address range of %s needs a gateway", c.Network)
 		}
 	}
+}
+
+// sharesBridge warns of another VCH on the bridge network: each deals out
+// addresses from its range as if it were alone.
+func (p *Plan) sharesBridge(other string) {
+	p.warn("bridge-used", "VCH %s is on the bridge network %s too: unless their ranges differ, containers of both can get the same address", other, p.spec.network(Bridge).Network)
 }
 
 // bridges reports whether vCenter can use the network for a bridge.

@@ -166,6 +166,41 @@ func TestFindings(t *testing.T) {
 	}
 }
 
+// Each VCH deals out addresses as if it were alone on its bridge: that another
+// one is there, or comes with it, is said once.
+func TestSharedBridge(t *testing.T) {
+	at := func(name string, machines ...Machine) *Plan {
+		s, v := bare(), plainSpec(t)
+		s.VCenter, s.Features = true, []string{"evaluation"}
+		s.Networks = append(s.Networks, Network{Ref: ref("DistributedVirtualPortgroup", "dvportgroup-1"), Name: "vch1-bridge", Key: "dvportgroup-1"})
+		s.Machines, v.Name = machines, name
+		return NewPlan(s, v)
+	}
+	on := []Ref{ref("DistributedVirtualPortgroup", "dvportgroup-1")}
+	other := Machine{Ref: ref("VirtualMachine", "vm-9"), Name: "t0", Networks: on, Keys: Keys{markerKeys[0]: "VirtualMachine:vm-9"}}
+	plain := Machine{Ref: ref("VirtualMachine", "vm-8"), Name: "pihole", Networks: on, Keys: Keys{}}
+	for name, tc := range map[string]struct {
+		plans []*Plan
+		want  string // whom the warning names
+	}{
+		"alone":      {[]*Plan{at("t1")}, ""},
+		"no VCH":     {[]*Plan{at("t1", plain)}, ""},
+		"with t0":    {[]*Plan{at("t1", other)}, "VCH t0 is"},
+		"three come": {[]*Plan{at("t1"), at("t2"), at("t3")}, "VCH t1 is"},
+	} {
+		all, bad := gather(tc.plans)
+		var said []string
+		for _, f := range all {
+			if f.Code == "bridge-used" {
+				said = append(said, f.Text)
+			}
+		}
+		if tc.want == "" && len(said) > 0 || tc.want != "" && (len(said) != 1 || !strings.Contains(said[0], tc.want)) || bad {
+			t.Errorf("%s: said %q, bad %v", name, said, bad)
+		}
+	}
+}
+
 // Roles on one port group share an adapter and carry the same address; its
 // gateway has the mask of the address.
 func TestStaticAddress(t *testing.T) {

@@ -154,7 +154,14 @@ func Up(ctx context.Context, c *esxi.Client, jobs []Job, o Options) ([]Outcome, 
 // once.
 func gather(plans []*Plan) (all []Finding, bad bool) {
 	names := map[string]bool{}
+	bridges := map[string]string{} // the first of the run on each
 	for _, p := range plans {
+		b := p.spec.network(Bridge).Network
+		if first, ok := bridges[b]; !ok {
+			bridges[b] = p.Name
+		} else if !names[p.Name] {
+			p.sharesBridge(first)
+		}
 		if names[p.Name] {
 			p.refuse("name-twice", "two VCHs are to be called %s", p.Name)
 		}
