@@ -30,7 +30,7 @@ type Vars struct {
 	// Idle is the console's time-out; 0 is not known, and dcui.HardenedIdle is
 	// assumed.
 	Idle time.Duration
-	// Pace of the keys; zero is that of the recipe, else hid's defaults.
+	// Pace of the host's keys; what is zero is the recipe's, else hid's default.
 	Pace hid.Pace
 	// Speed divides every pause of a run; 0 is 1. A model needs no pause: with
 	// math.Inf(1) there is none.

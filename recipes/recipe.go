@@ -25,7 +25,7 @@ type Recipe struct {
 	Vars     []Input
 	Steps    []Step
 	Verify   []Condition
-	// Pace overrides that of the host where it is not zero.
+	// Pace holds where neither the host (Vars.Pace) nor a step has one.
 	Pace hid.Pace
 
 	File   string

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -18,6 +19,7 @@ import (
 	"github.com/goccy/go-yaml/token"
 
 	"github.com/labctl/labctl/esxi"
+	"github.com/labctl/labctl/hid"
 )
 
 // Config is labctl.yaml. The jsonschema tags are its documentation: the schema
@@ -48,6 +50,25 @@ type HostConf struct {
 	Layout   string            `json:"layout,omitempty" jsonschema:"keyboard layout of the ESXi console: us, de, ch-fr, …"`
 	Network  NetworkConf       `json:"network,omitzero" jsonschema:"names of the management network on both kinds of switch"`
 	Facts    map[string]string `json:"facts,omitempty" jsonschema:"what is known of the host's console, as in recipe --fact"`
+	Pace     PaceConf          `json:"pace,omitzero" jsonschema:"how patiently to type on this host"`
+}
+
+// PaceConf holds durations such as 30ms. What is left out is the recipe's, else
+// labctl's default.
+type PaceConf struct {
+	Hold string `json:"hold,omitempty" jsonschema:"a key stays down, as in 30ms"`
+	Gap  string `json:"gap,omitempty" jsonschema:"between two keys, as in 50ms"`
+	Lead string `json:"lead,omitempty" jsonschema:"a modifier is down before its key, and after it, as in 10ms"`
+}
+
+// pace reads the durations; what is left out, or is none, is 0. The file has been
+// judged before.
+func (c PaceConf) pace() hid.Pace {
+	read := func(s string) time.Duration {
+		d, _ := time.ParseDuration(s)
+		return max(d, 0)
+	}
+	return hid.Pace{Hold: read(c.Hold), Gap: read(c.Gap), Lead: read(c.Lead)}
 }
 
 // NetworkConf names the management network's parts. What is left out is
@@ -550,6 +571,11 @@ func (d *decoder) judge(c *Config) {
 		d.judgeAccess(&h.Access, name)
 		if h.Keyboard != "" && !keyboardURI(h.Keyboard) {
 			d.fail(d.where(name+".keyboard"), "a keyboard is /dev/hidg0, ssh://[user@]pi, vm://HOST/VM, or sim:")
+		}
+		for _, f := range []struct{ key, text string }{{"hold", h.Pace.Hold}, {"gap", h.Pace.Gap}, {"lead", h.Pace.Lead}} {
+			if pause, err := time.ParseDuration(f.text); f.text != "" && (err != nil || pause <= 0) {
+				d.fail(d.where(name+".pace."+f.key), "pace.%s %q is no duration such as 30ms", f.key, f.text)
+			}
 		}
 	}
 	d.judgeAccess(c.VCH.Ops.access(), "vch.ops")

@@ -50,6 +50,8 @@ func TestConfigErrors(t *testing.T) {
 		"name with a slash": {"version: 1\nhosts:\n  - name: a/b\n", "3:11 letters, digits"},
 		"name vcenter":      {"version: 1\nhosts:\n  - name: vcenter\n", "3:11 cannot be called vcenter"},
 		"keyboard":          {"version: 1\nhosts:\n  - name: a\n    keyboard: usb\n", "4:15 a keyboard is /dev/hidg0"},
+		"pace":              {"version: 1\nhosts: [{name: a, pace: {gap: fast}}]\n", "2:31 pace.gap \"fast\" is no duration"},
+		"no pause":          {"version: 1\nhosts: [{name: a, pace: {hold: 0s}}]\n", "2:32 pace.hold \"0s\" is no duration"},
 		"target":            {"version: 1\nvch: {target: \"ftp://x\"}\n", "2:15 scheme ftp"},
 		"tag":               {"version: !!int 1\n", "1:10 tags are not understood"},
 		"no such anchor":    {"version: 1\nvcenter: *lab\n", "2:10 no anchor &lab"},

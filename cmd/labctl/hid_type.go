@@ -46,12 +46,6 @@ func (f *typing) finish(a *app, c *cobra.Command) error {
 		}
 	}
 	f.pace.Lead = hid.DefaultLead
-	if f.pace.Gap == 0 {
-		f.pace.Lead = 0
-		if !c.Flags().Changed("hold") {
-			f.pace.Hold = 0
-		}
-	}
 	if f.settle == 0 {
 		f.settle = -1
 	}
@@ -72,6 +66,22 @@ func (f *typing) finish(a *app, c *cobra.Command) error {
 		}
 		if f.layout == "" {
 			f.layout = h.Layout
+		}
+		p := h.Pace.pace()
+		if p.Hold > 0 && !c.Flags().Changed("hold") {
+			f.pace.Hold = p.Hold
+		}
+		if p.Gap > 0 && !c.Flags().Changed("gap") {
+			f.pace.Gap = p.Gap
+		}
+		if p.Lead > 0 {
+			f.pace.Lead = p.Lead
+		}
+	}
+	if f.pace.Gap == 0 {
+		f.pace.Lead = 0
+		if !c.Flags().Changed("hold") {
+			f.pace.Hold = 0
 		}
 	}
 	if f.keyboard == "" && !c.Flags().Changed("keyboard") {

@@ -107,12 +107,15 @@ func recover(l *lab, verb string, before, after string) error {
 	return nil
 }
 
-// netFaults are the rows of the matrix, with how an apply ends under each.
-var netFaults = []struct {
+// netFault is a trouble by its name in docs/faults.md, and what labsim is told.
+type netFault struct {
 	name  string
 	armed []string
 	exit  int
-}{
+}
+
+// netFaults are the rows of the matrix, with how an apply ends under each.
+var netFaults = []netFault{
 	{"none", nil, exitDone},
 	{"every request slow", []string{`{"fault":"delay","ms":5}`}, exitDone},
 	{"host slow", []string{`{"fault":"op-delay","ms":300}`}, exitDone},

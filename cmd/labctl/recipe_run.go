@@ -193,9 +193,9 @@ func (a *app) prepare(cmd *cobra.Command, arg string, f *running, rehearse bool)
 		return nil, err
 	}
 	if j.host != nil {
-		j.facts = hostFacts(j.host)
-		if err := checkFacts(j.facts); err != nil {
-			return nil, fmt.Errorf("host %s in the config: %w", j.host.Name, err)
+		j.vars.Pace = j.host.Pace.pace()
+		if j.facts, j.vars.Idle, err = a.knownFacts(j.host); err != nil {
+			return nil, err
 		}
 	}
 	j.facts = mergeFacts(j.facts, given)
@@ -686,6 +686,11 @@ func (a *app) typeOn(ctx context.Context, j *job, kb *keyboard, on func(recipes.
 }
 
 func (a *app) runProgram(ctx context.Context, j *job, program *recipes.Program, kb *keyboard, res *ran, on func(recipes.Event)) error {
+	if effects := effectsOf(j.verdict); j.host != nil && !j.sim && slices.Max(effects) > dcui.PingTest {
+		if err := a.acting(j.host.Name, "recipe "+j.recipe.Name, effects...); err != nil {
+			a.warn("what was learned of %s stays believed: %s", j.host.Name, err) // a rescue is not held up by that
+		}
+	}
 	if !j.sim {
 		a.leaving("keys of %s may be half typed on %s; the keyboard's watchdog releases them", j.recipe.Name, j.name())
 		defer a.leaving("")
@@ -715,6 +720,17 @@ func (a *app) runProgram(ctx context.Context, j *job, program *recipes.Program, 
 		res.End, res.Effect = w.At(), w.Effect().String()
 	}
 	return err
+}
+
+// effectsOf lists what a program does in some world, nothing included.
+func effectsOf(v *recipes.Verdict) []dcui.Effect {
+	out := []dcui.Effect{dcui.Nothing}
+	for _, e := range v.Worlds {
+		if effect := e.World.Effect(); !slices.Contains(out, effect) {
+			out = append(out, effect)
+		}
+	}
+	return out
 }
 
 // foretold says whether a simulated host ended as some world was to.

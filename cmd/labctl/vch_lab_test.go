@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -261,4 +262,38 @@ func mustList(t *testing.T, dir string) []byte {
 		out = append(out, e.Name()+"\n"...)
 	}
 	return out
+}
+
+// The docker client itself, where one is installed that still speaks 1.25, goes
+// by the env file alone.
+func TestVCHDockerClient(t *testing.T) {
+	docker, err := exec.LookPath("docker")
+	if err != nil {
+		t.Skip("no docker client is installed")
+	}
+	t.Parallel()
+	l := startLab(t, "--scene", "standalone", "--boot", "50ms")
+	for _, mode := range []string{"server", "none"} {
+		l.run("vch", "up", "t1", "--tls", mode).want(t, exitDone)
+		var env string
+		for _, f := range l.vchFiles() {
+			if strings.HasSuffix(f, ".env") {
+				b, err := os.ReadFile(f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				env = string(b)
+			}
+		}
+		cmd := exec.Command(docker, "run", "--rm", "hello-world")
+		cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, strings.Fields(env)...)
+		out, err := cmd.CombinedOutput()
+		if err != nil && strings.Contains(string(out), "client version 1.25 is too old") {
+			t.Skipf("this client is too new for a VCH: %s", out)
+		}
+		if err != nil || !strings.Contains(string(out), "Hello from Docker!") {
+			t.Errorf("--tls %s: %v\n%s\n%s", mode, err, out, env)
+		}
+		l.run("vch", "down", "t1").want(t, exitDone)
+	}
 }

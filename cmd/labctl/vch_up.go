@@ -660,12 +660,15 @@ func writeUp(pg *page, list []vchOutcome) {
 		flags := ""
 		switch v.TLS {
 		case vch.TLSServer:
-			flags = " --tls"
+			flags = " --tls --tlscacert=" + shellWord(v.CertDir) + "/ca.pem"
 		case vch.TLSVerify:
 			d := shellWord(v.CertDir)
 			flags = fmt.Sprintf(" --tlsverify --tlscacert=%s/ca.pem --tlscert=%s/cert.pem --tlskey=%s/key.pem", d, d, d)
 		}
-		pg.printf("DOCKER_API_VERSION=%s docker -H %s%s info\n", vch.DockerAPI, v.DockerHost, flags)
+		pg.printf("DOCKER_API_VERSION=%s docker -H %s%s info\n", vch.DockerAPI, v.VerifiedHost(), flags)
+		if v.VerifiedAs != "" {
+			pg.printf("\nThe certificate is made out to %s: docker verifies it where that name leads to %s.\n", v.VerifiedAs, v.IP)
+		}
 	}
 }
 

@@ -170,12 +170,16 @@ func (c *Certificates) Store(dir string) error {
 	if err := os.Chmod(dir, modeCertFolder); err != nil {
 		return fmt.Errorf("store the certificates: %w", err)
 	}
+	ca := c.CA
+	if len(ca) == 0 {
+		ca = c.ServerCert // signed by itself; docker wants the file, verified or not
+	}
 	for _, f := range []struct {
 		name string
 		text []byte
 		mode os.FileMode
 	}{
-		{fileCA, c.CA, modeCert}, {fileCAKey, c.CAKey, modeKey}, {fileServer, c.ServerCert, modeCert},
+		{fileCA, ca, modeCert}, {fileCAKey, c.CAKey, modeKey}, {fileServer, c.ServerCert, modeCert},
 		{fileClient, c.ClientCert, modeCert}, {fileClientKey, c.ClientKey, modeKey},
 	} {
 		if len(f.text) == 0 {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -944,5 +945,6 @@ func (v *victim) settle(k *cleaner) {
 		if err := RemoveStored(v.certs); err != nil {
 			v.leave("%v", err)
 		}
+		os.Remove(LogFile(v.certs)) // of an earlier try, where there was one
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -77,7 +78,8 @@ type Instance struct {
 	Admin       string    `json:"admin"` // vicadmin's page
 	Bundle      string    `json:"versionString"`
 	TLS         TLS       `json:"tls"`
-	CertDir     string    `json:"certDir,omitempty"` // with client certificates: what DOCKER_CERT_PATH takes
+	CertDir     string    `json:"certDir,omitempty"`    // with TLS: what DOCKER_CERT_PATH takes
+	VerifiedAs  string    `json:"verifiedAs,omitempty"` // name in the certificate, where clients verify it and it is no address
 	CertsUntil  time.Time `json:"certsUntil,omitzero"`
 	Expires     time.Time `json:"expires,omitzero"`
 	BridgeRange string    `json:"bridgeRange"`
@@ -353,8 +355,11 @@ func (r *upRun) build(ctx context.Context) (*Instance, error) {
 	s := r.p.spec
 	in.Name, in.ID, in.Bundle, in.TLS, in.Expires = s.Name, r.at.vm.Value, s.Bundle.Version.String(), s.tls(), s.Expires
 	in.CertsUntil = certs.NotAfter
-	if s.tls() == TLSVerify {
+	if s.tls() != TLSNone {
 		in.CertDir = r.job.CertDir
+	}
+	if _, err := netip.ParseAddr(s.certName()); s.tls() == TLSVerify && err != nil {
+		in.VerifiedAs = s.certName()
 	}
 	span := s.BridgeRange
 	if !span.IsValid() {
@@ -367,10 +372,22 @@ func (r *upRun) build(ctx context.Context) (*Instance, error) {
 // Env returns the variables that a docker client needs, in order.
 func (in *Instance) Env() []string {
 	out := []string{"DOCKER_HOST=" + in.DockerHost, "DOCKER_API_VERSION=" + DockerAPI}
-	if in.TLS == TLSVerify {
+	switch in.TLS {
+	case TLSServer:
+		out = append(out, "DOCKER_TLS=1", "DOCKER_CERT_PATH="+in.CertDir)
+	case TLSVerify:
 		out = append(out, "DOCKER_TLS_VERIFY=1", "DOCKER_CERT_PATH="+in.CertDir, "COMPOSE_TLS_VERSION=TLSv1_2")
 	}
 	return out
+}
+
+// VerifiedHost is the endpoint by the name in its certificate: a client that
+// verifies it cannot use the address, unless the certificate is made out to it.
+func (in *Instance) VerifiedHost() string {
+	if in.VerifiedAs == "" {
+		return in.DockerHost
+	}
+	return dockerHost(in.VerifiedAs, in.TLS.port())
 }
 
 // DockerAPI is the version of Docker's API that VIC 1.5 speaks.
@@ -384,7 +401,9 @@ func (r *upRun) writeEnv(in *Instance) error {
 	if err := os.MkdirAll(r.job.CertDir, modeCertFolder); err != nil {
 		return err
 	}
-	return os.WriteFile(EnvFile(r.job.CertDir), []byte(strings.Join(in.Env(), "\n")+"\n"), 0o644)
+	env := in.Env()
+	env[0] = "DOCKER_HOST=" + in.VerifiedHost()
+	return os.WriteFile(EnvFile(r.job.CertDir), []byte(strings.Join(env, "\n")+"\n"), 0o644)
 }
 
 func (r *upRun) makePool(ctx context.Context) error {

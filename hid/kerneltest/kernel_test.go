@@ -2,6 +2,7 @@ package kerneltest
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"image/png"
@@ -148,7 +149,7 @@ func newMachine(t testing.TB) *machine {
 	if err != nil || len(images) != 1 {
 		t.Fatalf("%d kernels in %s", len(images), packages[kernel])
 	}
-	return &machine{vmlinuz: images[0], initrd: a.close(), silence: 3 * time.Minute, limit: 10 * time.Minute}
+	return &machine{vmlinuz: images[0], initrd: a.close(), first: 90 * time.Second, silence: 3 * time.Minute, limit: 10 * time.Minute}
 }
 
 // boot runs those tests of the guest that match the regular expression, and gives
@@ -189,6 +190,13 @@ func boot(t testing.TB, image *machine, tests string, args ...string) *relay {
 		return ""
 	}
 	err := m.run(t.Context())
+	for range 2 {
+		if !errors.Is(err, errMute) {
+			break
+		}
+		t.Logf("%v: switching it on again", err)
+		err = m.run(t.Context())
+	}
 	t.Logf("the machine ran for %.0f s", time.Since(start).Seconds())
 	if err == nil && !r.done {
 		err = fmt.Errorf("it went off before its tests were done")

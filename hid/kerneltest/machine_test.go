@@ -286,13 +286,18 @@ type machine struct {
 	vmlinuz string
 	initrd  []byte
 	args    []string // NAME=value, in the environment of the first process
-	// silence is how long the guest may say nothing, limit how long it may run.
-	silence, limit time.Duration
+	// first is how long the guest may take to say something, silence how long it
+	// may say nothing after that, and limit how long it may run.
+	first, silence, limit time.Duration
 
 	dir     string
 	qmp     *qmp
 	console string // what the kernel said, after run
 }
+
+// errMute: the machine hangs before its first word. Seen once in some dozens of
+// boots on a busy processor, and nothing of labctl runs by then.
+var errMute = errors.New("the machine has said nothing since it was switched on")
 
 // run boots the machine and returns when it has powered itself off.
 func (m *machine) run(ctx context.Context) (err error) {
@@ -350,11 +355,15 @@ func (m *machine) run(ctx context.Context) (err error) {
 	}
 	defer m.qmp.conn.Close()
 	in := bufio.NewReader(results)
+	patience := m.first
 	for {
-		if err := results.SetReadDeadline(time.Now().Add(m.silence)); err != nil {
+		if err := results.SetReadDeadline(time.Now().Add(patience)); err != nil {
 			return err
 		}
 		line, err := in.ReadString('\n')
+		if line != "" {
+			patience = m.silence
+		}
 		if line = strings.TrimRight(line, "\r\n"); line != "" {
 			if reply := m.onLine(m, line); reply != "" {
 				if _, err := io.WriteString(results, reply); err != nil {
@@ -367,6 +376,8 @@ func (m *machine) run(ctx context.Context) (err error) {
 			return ctx.Err() // off
 		case ctx.Err() != nil:
 			return fmt.Errorf("the machine is not done after %s: %w", m.limit, ctx.Err())
+		case errors.Is(err, os.ErrDeadlineExceeded) && patience == m.first:
+			return fmt.Errorf("%w for %s", errMute, m.first)
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return fmt.Errorf("the machine says nothing for %s", m.silence)
 		case err != nil:
