@@ -379,6 +379,10 @@ func sorted(b dcui.Belief, k Condition) dcui.Belief {
 	return b
 }
 
+// Holds says whether a condition holds in a world, by the model. A host that
+// restarts is back after a while.
+func Holds(w dcui.World, c Condition) bool { return holds(w, c) }
+
 // holds says whether the model agrees with a condition.
 func holds(w dcui.World, k Condition) bool {
 	now := func(f string) string { v, _ := w.Now(f); return v }

@@ -154,6 +154,38 @@ func eachOp(ops []op, yield func(*op) bool) bool {
 	return true
 }
 
+// Unsure is a value with characters that consoles are known to have in other
+// places of their keymap than the layout says.
+type Unsure struct {
+	Input  string
+	Secret bool
+	Layout string
+	Places []int // in characters from 0
+}
+
+// Unsure looks at every value that the program was compiled with.
+func (p *Program) Unsure() []Unsure {
+	var out []Unsure
+	add := func(name, value string, secret bool) {
+		if at := p.layout.Unsure(value); len(at) > 0 {
+			out = append(out, Unsure{name, secret, p.layout.Short(), at})
+		}
+	}
+	for _, in := range p.recipe.Vars {
+		value, ok := p.vars.Values[in.Name]
+		if !ok {
+			value = in.Default
+		}
+		add(in.Name, value, false)
+	}
+	for _, in := range p.recipe.Secrets {
+		if s := p.vars.Secrets[in.Name]; s != nil {
+			add(in.Name, s.Reveal(), true)
+		}
+	}
+	return out
+}
+
 // Keys gives the keys in words, such as F2, ALT+F2, DOWN×4, "text" and
 // ${password}: equal neighbours are folded, adjacent text is joined, pauses are
 // left out. Of several ways it is the one on which every probe holds. Where the program is not right for every world these are the keys

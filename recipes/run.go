@@ -491,10 +491,7 @@ func (r *run) fork(ctx context.Context, o *op) error {
 	if err != nil {
 		return err
 	}
-	if a.yes && o.yesShut || !a.yes && o.noShut {
-		return fmt.Errorf("%w: %s: %s", ErrSurprise, a.c, so(a.yes))
-	}
-	r.taken[o.step] = a.yes
+	r.taken[o.step] = a.yes // a way that is shut has no world left, which learn says
 	return r.learn(a)
 }
 
@@ -579,11 +576,13 @@ func (r *run) answer(ctx context.Context, c Condition) (answer, error) {
 		return a, nil
 	}
 	if p := r.vars.Prober; p != nil && (c.Network() || c.Kind == "icmp" || c.asksSSH() && r.step < len(r.recipe.Steps)) {
+		if says, ok := p.(interface{ Predicted() bool }); ok && says.Predicted() {
+			yes, err := p.Probe(ctx, c) // nothing comes of waiting
+			a.yes, a.predicted = yes, true
+			return a, err
+		}
 		a, err := r.ask(ctx, a)
 		if !errors.Is(err, ErrCannotTell) {
-			if says, ok := p.(interface{ Predicted() bool }); ok {
-				a.predicted = says.Predicted()
-			}
 			var known *VerifyError
 			if err != nil && !errors.As(err, &known) {
 				err = &VerifyError{a.c, a.predicted, err}
