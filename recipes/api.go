@@ -2,6 +2,7 @@ package recipes
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/labctl/labctl/hid"
@@ -44,8 +45,14 @@ type Vars struct {
 	Prober Prober
 }
 
-// Prober asks the network once whether a condition holds. An error ends the
-// run; that nothing answers is no error.
+// ErrCannotTell is a Prober's answer to a condition that it cannot look at. The
+// model answers then.
+var ErrCannotTell = errors.New("nobody can look at that")
+
+// Prober asks the network once whether a condition holds. An error that is not
+// ErrCannotTell ends the run; that nothing answers is no error. A Prober with a
+// method Predicted that returns true answers for a simulated host, and what it
+// says is called predicted.
 type Prober interface {
 	Probe(ctx context.Context, c Condition) (bool, error)
 }
@@ -86,6 +93,9 @@ type Ending struct {
 	End    string            `json:"end"`
 	Effect string            `json:"effect"`
 	OK     bool              `json:"ok"`
+	// Way tells the answers to the probes that lead here; empty where no probe
+	// goes two ways. The same host may have one ending on each way.
+	Way string `json:"way,omitempty"`
 	// Why says what keeps these worlds from the goal; empty where OK.
 	Why string `json:"-"`
 	// World is one of them, at its end.
@@ -112,7 +122,7 @@ const (
 	EventStep   EventKind = "step"   // a step begins
 	EventKey    EventKind = "key"    // a key was delivered
 	EventWait   EventKind = "wait"   // what is waited for, at least every 10 s
-	EventVerify EventKind = "verify" // a condition holds, or does not
+	EventVerify EventKind = "verify" // a condition holds, or does not; a probe's too
 	EventDone   EventKind = "done"   // all keys are out and verified
 )
 
@@ -130,6 +140,9 @@ type Event struct {
 	OK       bool          // EventVerify: it holds
 	Predict  bool          // EventVerify: the model says so, nothing was asked
 	For, Max time.Duration // EventWait: how long so far, and at most
+	// Before is how many worlds were left before an answer; 0 where there was
+	// none. What the answer left is Belief.
+	Before   int
 	Belief   dcui.Belief   // after it
 	Evidence dcui.Evidence // EventKey: what the transition rests on
 }

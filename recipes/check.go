@@ -43,59 +43,17 @@ func (p *Program) Check(ctx context.Context) (*Verdict, error) {
 
 func (p *Program) judge() *Verdict {
 	v := &Verdict{Recipe: p.recipe.Name, Keys: p.Keys(), Missing: slices.Clone(p.missing), Notes: slices.Clone(p.notes)}
-	end := p.end
-	for _, k := range p.goals() {
-		end = sorted(end, k)
-	}
-	why := map[dcui.World]string{}
-	parts := []dcui.Belief{end}
-	for _, s := range p.stopped {
-		for _, w := range s.worlds.Worlds() {
-			why[w] = s.why
-			if s.why == "" {
-				why[w] = "it stops there"
-			}
-		}
-		parts = append(parts, s.worlds)
-	}
-	all := dcui.Union(parts...)
-	status := func(w dcui.World) (ok, destroyed bool, because string) {
-		for _, e := range w.Effects() {
-			if e.Destructive() && !p.isGoal(e) {
-				return false, true, e.String() + " is not the goal"
-			}
-		}
-		if s := why[w]; s != "" {
-			return false, false, s
-		}
-		if s := p.misses(w); s != "" {
-			return false, false, s
-		}
-		return true, false, ""
-	}
-	destroyed, missed := false, false
 	risk := func(name string) {
 		if !slices.Contains(v.Risks, name) {
 			v.Risks = append(v.Risks, name)
 		}
 	}
-	for _, o := range all.Outcomes(func(w dcui.World) string {
-		ok, _, _ := status(w)
-		return fmt.Sprint(w.At(), "\x00", w.Effect(), "\x00", ok)
-	}) {
-		ok, bad, because := status(o.World)
-		destroyed, missed = destroyed || bad, missed || !ok
-		switch {
-		case bad:
-			for _, e := range o.World.Effects() {
-				if e.Destructive() && !p.isGoal(e) {
-					risk(slug(e.String()))
-				}
-			}
-		case !ok:
-			risk("missed-goal")
-		}
-		v.Worlds = append(v.Worlds, Ending{Facts: o.Facts, End: o.World.At(), Effect: o.World.Effect().String(), OK: ok, Why: because, World: o.World})
+	destroyed, missed := false, false
+	var ends []dcui.Belief
+	for _, way := range p.ways {
+		all, bad, missing := p.follow(way, v, risk)
+		destroyed, missed = destroyed || bad, missed || missing
+		ends = append(ends, all)
 	}
 	if p.open {
 		risk("open-secret")
@@ -115,11 +73,64 @@ func (p *Program) judge() *Verdict {
 	if v.Verdict != Safe {
 		p.explain(v)
 	}
-	p.understated(v, all)
+	p.understated(v, ends)
 	if v.Missing == nil {
 		v.Missing = []Missing{}
 	}
 	return v
+}
+
+// follow adds the ends of one way to a verdict.
+func (p *Program) follow(way *way, v *Verdict, risk func(string)) (all dcui.Belief, destroyed, missed bool) {
+	end := way.end
+	for _, k := range p.goals(way) {
+		end = sorted(end, k)
+	}
+	why := map[dcui.World]string{}
+	parts := []dcui.Belief{end}
+	for _, s := range way.stopped {
+		for _, w := range s.worlds.Worlds() {
+			why[w] = s.why
+			if s.why == "" {
+				why[w] = "it stops there"
+			}
+		}
+		parts = append(parts, s.worlds)
+	}
+	all = dcui.Union(parts...)
+	status := func(w dcui.World) (ok, destroyed bool, because string) {
+		for _, e := range w.Effects() {
+			if e.Destructive() && !p.isGoal(way, e) {
+				return false, true, e.String() + " is not the goal"
+			}
+		}
+		if s := why[w]; s != "" {
+			return false, false, s
+		}
+		if s := p.misses(way, w); s != "" {
+			return false, false, s
+		}
+		return true, false, ""
+	}
+	for _, o := range all.Outcomes(func(w dcui.World) string {
+		ok, _, _ := status(w)
+		return fmt.Sprint(w.At(), "\x00", w.Effect(), "\x00", ok)
+	}) {
+		ok, bad, because := status(o.World)
+		destroyed, missed = destroyed || bad, missed || !ok
+		switch {
+		case bad:
+			for _, e := range o.World.Effects() {
+				if e.Destructive() && !p.isGoal(way, e) {
+					risk(slug(e.String()))
+				}
+			}
+		case !ok:
+			risk("missed-goal")
+		}
+		v.Worlds = append(v.Worlds, Ending{Facts: o.Facts, End: o.World.At(), Effect: o.World.Effect().String(), OK: ok, Why: because, World: o.World, Way: way.answers})
+	}
+	return all, destroyed, missed
 }
 
 // riskOf gives the risk that an effect amounts to.
@@ -137,14 +148,16 @@ func riskOf(e dcui.Effect) Risk {
 
 // understated notes a risk that is declared lower than it is. It changes no
 // verdict: no declaration does.
-func (p *Program) understated(v *Verdict, all dcui.Belief) {
+func (p *Program) understated(v *Verdict, ends []dcui.Belief) {
 	at, ok := p.recipe.at["risk"]
 	if !ok {
 		return
 	}
 	worst := dcui.Nothing
-	for _, w := range all.Worlds() {
-		worst = max(worst, w.Effect())
+	for _, end := range ends {
+		for _, w := range end.Worlds() {
+			worst = max(worst, w.Effect())
+		}
 	}
 	if is := riskOf(worst); slices.Index(risks, string(is)) > slices.Index(risks, string(p.recipe.Risk)) {
 		v.Notes = append(v.Notes, at.errorf("declare risk: "+string(is), "the recipe is declared %s, and in some world its effect is %s, which is %s", p.recipe.Risk, worst, is))
@@ -238,7 +251,7 @@ func (p *Program) otherwise(v *Verdict) error {
 		switch {
 		case f == "screen":
 			to = &screen
-		case slices.ContainsFunc(p.goals(), func(k Condition) bool { return k.Fact == f }):
+		case slices.ContainsFunc(p.allGoals(), func(k Condition) bool { return k.Fact == f }):
 			to = &goal
 		}
 		*to = append(*to, givenAs(f, val, want))
@@ -281,7 +294,7 @@ func (p *Program) otherwise(v *Verdict) error {
 	}
 	if len(v.Missing) == 0 {
 		f := "screen"
-		for _, k := range p.goals() {
+		for _, k := range p.allGoals() {
 			if k.Kind == "fact" {
 				f = k.Fact
 			}
@@ -299,19 +312,31 @@ func givenAs(fact, value string, want []string) Missing {
 
 // reaching gives the worlds at the end that reach the goal.
 func (p *Program) reaching() dcui.Belief {
-	end := p.end
-	for _, k := range p.goals() {
-		end = sorted(end, k)
+	var all []dcui.Belief
+	for _, way := range p.ways {
+		end := way.end
+		for _, k := range p.goals(way) {
+			end = sorted(end, k)
+		}
+		all = append(all, end.Where(func(w dcui.World) bool { return p.misses(way, w) == "" }))
 	}
-	return end.Where(func(w dcui.World) bool { return p.misses(w) == "" })
+	return dcui.Union(all...)
 }
 
-// goals gives all conditions that the end has to meet.
-func (p *Program) goals() []Condition { return slices.Concat(p.recipe.Verify, p.states) }
+// goals gives all conditions that the end of a way has to meet.
+func (p *Program) goals(way *way) []Condition { return slices.Concat(p.recipe.Verify, way.states) }
+
+func (p *Program) allGoals() []Condition {
+	var all []Condition
+	for _, way := range p.ways {
+		all = append(all, p.goals(way)...)
+	}
+	return all
+}
 
 // isGoal says whether an effect is what the recipe is for.
-func (p *Program) isGoal(e dcui.Effect) bool {
-	if slices.Contains(p.wanted, e) || slices.Contains(p.allowed, e) {
+func (p *Program) isGoal(way *way, e dcui.Effect) bool {
+	if slices.Contains(way.wanted, e) || slices.Contains(way.allowed, e) {
 		return true
 	}
 	for _, k := range p.recipe.Verify {
@@ -326,13 +351,13 @@ func (p *Program) isGoal(e dcui.Effect) bool {
 }
 
 // misses says what keeps a world from the goal, or "".
-func (p *Program) misses(w dcui.World) string {
-	for _, e := range p.wanted {
+func (p *Program) misses(way *way, w dcui.World) string {
+	for _, e := range way.wanted {
 		if !slices.Contains(w.Effects(), e) {
 			return "not reached: " + e.String()
 		}
 	}
-	for _, k := range p.goals() {
+	for _, k := range p.goals(way) {
 		if !holds(w, k) {
 			return "not so in the end: " + k.String()
 		}
@@ -343,16 +368,20 @@ func (p *Program) misses(w dcui.World) string {
 // sorted parts the worlds so that each can answer a condition.
 func sorted(b dcui.Belief, k Condition) dcui.Belief {
 	switch {
-	case k.Kind == "fact":
+	case k.Kind == "fact" && !k.asksSSH():
 		return known(b, k.Fact)
-	case k.Network() && k.Host == "":
+	case (k.Network() || k.asksSSH()) && k.Host == "":
 		b = known(b, "management")
-		if k.TCP == 22 {
+		if k.TCP == 22 || k.asksSSH() {
 			b = known(b, "ssh")
 		}
 	}
 	return b
 }
+
+// Holds says whether a condition holds in a world, by the model. A host that
+// restarts is back after a while.
+func Holds(w dcui.World, c Condition) bool { return holds(w, c) }
 
 // holds says whether the model agrees with a condition.
 func holds(w dcui.World, k Condition) bool {
@@ -366,6 +395,9 @@ func holds(w dcui.World, k Condition) bool {
 		return w.At() != "off" && now("management") != "none" && (k.TCP != 22 || now("ssh") == "on")
 	case "unreachable":
 		return k.Host != "" || w.Down() || now("management") == "none" || k.TCP == 22 && now("ssh") == "off"
+	case "closed":
+		// Which other services a host has is no part of the model.
+		return k.Host != "" || w.At() != "off" && now("management") != "none" && (k.TCP != 22 || now("ssh") == "off")
 	case "icmp":
 		return slices.Contains(w.Effects(), dcui.PingTest)
 	case "led":

@@ -350,3 +350,13 @@ func TestVerdictJSON(t *testing.T) {
 		}
 	}
 }
+
+// With the version unknown, compiling goes on with the most versions that have
+// keys in common, not with the one whose keys are fewest.
+func TestMostVersionsAreKept(t *testing.T) {
+	p := compiled(t, "restart-management-agents", nil, Vars{})
+	kept := p.ends().Values("esxi")
+	if len(kept) < 5 || slices.Contains(kept, "5.0") {
+		t.Errorf("versions kept: %v, keys %v", kept, p.Keys())
+	}
+}

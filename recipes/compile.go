@@ -31,6 +31,7 @@ func (r *Recipe) Compile(b dcui.Belief, v Vars) (*Program, error) {
 
 type compiler struct {
 	*Program
+	*way
 	now      dcui.Belief
 	errs     Errors
 	step     int
@@ -44,7 +45,7 @@ type compiler struct {
 }
 
 func (r *Recipe) compile(b dcui.Belief, v Vars) (*Program, error) {
-	c := &compiler{Program: &Program{recipe: r, vars: v, start: b}, now: b, ids: map[string]uint8{"password": 0}}
+	c := &compiler{Program: &Program{recipe: r, vars: v, start: b}, way: new(way), now: b, ids: map[string]uint8{"password": 0}}
 	if err := c.chooseLayout(b); err != nil {
 		return nil, err
 	}
@@ -55,20 +56,97 @@ func (r *Recipe) compile(b dcui.Belief, v Vars) (*Program, error) {
 	c.pace = hid.Pace{Hold: hid.DefaultHold, Gap: hid.DefaultGap, Lead: hid.DefaultLead}
 	overlay(&c.pace, r.Pace)
 	overlay(&c.pace, v.Pace)
-	for i := range r.Steps {
-		c.step, c.at = i, r.Steps[i].at
-		// An anchor is right everywhere, so that hosts which the recipe is not for
-		// are left where it leads.
-		if k := r.Steps[i].Kind; k != StepAnchor && k != StepWait {
-			c.require()
-		}
-		c.do(&r.Steps[i])
+	steps := make([]int, len(r.Steps))
+	for i := range steps {
+		steps[i] = i
 	}
+	c.follow(steps)
 	if len(c.errs) > 0 {
 		return nil, c.errs.sorted()
 	}
-	c.end = c.now
 	return c.Program, nil
+}
+
+// follow compiles steps, and ends their way.
+func (c *compiler) follow(steps []int) {
+	for n := 0; n < len(steps); n++ {
+		i := steps[n]
+		s := &c.recipe.Steps[i]
+		c.step, c.at = i, s.at
+		// An anchor is right everywhere, so that hosts which the recipe is not for
+		// are left where it leads.
+		if s.Kind != StepAnchor && s.Kind != StepWait {
+			c.require()
+		}
+		switch {
+		case !s.fork:
+			c.do(s)
+		case c.now.Len() > 0 && c.isFor(s):
+			rest := steps[n+1:]
+			c.fork(s, rest[:s.then], rest[s.then:s.then+s.els], rest[s.then+s.els:])
+			return
+		default:
+			n += s.then + s.els
+		}
+	}
+	c.end = c.now
+	c.ways = append(c.ways, c.way)
+}
+
+// fork compiles both ways after a probe to their ends, each for the worlds that
+// the answer leaves.
+func (c *compiler) fork(s *Step, then, els, rest []int) {
+	k := s.cond[0]
+	c.add(op{kind: opProbe, cond: s.cond, fork: true})
+	if c.stopped != nil {
+		c.ways = append(c.ways, &way{answers: c.answers, stopped: c.stopped, wanted: c.wanted, allowed: c.allowed})
+		c.stopped = nil
+	}
+	whole, yes := given(c.now, k, true)
+	_, no := given(c.now, k, false)
+	c.now = whole
+	c.gate(func(w dcui.World) bool { return mayHold(w, k) || mayFail(w, k) }, fmt.Sprintf("nothing answers the probe: %s", k))
+	if c.stopped != nil {
+		c.ways = append(c.ways, &way{answers: c.answers, stopped: c.stopped, wanted: c.wanted, allowed: c.allowed})
+		c.stopped = nil
+	}
+	before, base, ops := *c, *c.way, c.ops
+	walk := func(b dcui.Belief, steps []int, answer string) []op {
+		errs := c.errs
+		*c = before
+		c.errs = errs
+		fresh := base
+		fresh.wanted, fresh.allowed, fresh.states = slices.Clone(base.wanted), slices.Clone(base.allowed), slices.Clone(base.states)
+		if fresh.answers != "" {
+			fresh.answers += "; "
+		}
+		fresh.answers += k.String() + ": " + answer
+		c.way, c.now, c.ops = &fresh, b, nil
+		if b.Len() > 0 {
+			c.follow(slices.Concat(steps, rest))
+		}
+		return c.ops
+	}
+	onYes := walk(yes, then, "yes")
+	onNo := walk(no, els, "no")
+	o := &ops[len(ops)-1]
+	o.yes, o.no, o.yesShut, o.noShut = onYes, onNo, yes.Len() == 0, no.Len() == 0
+	c.ops = ops
+}
+
+// isFor says whether a step is for some world left, and leaves the others
+// behind.
+func (c *compiler) isFor(s *Step) bool {
+	for _, q := range s.when {
+		keep, rest := split(c.now, q.fact, q.values...)
+		if keep.Len() == 0 {
+			return false
+		}
+		if rest.Len() > 0 {
+			c.leave(rest, keep, []string{q.fact}, fmt.Sprintf("%q is for %s only, and others need other keys", s.Text, q))
+		}
+	}
+	return true
 }
 
 // require leaves behind the hosts that the recipe is not for.
@@ -433,17 +511,8 @@ func (c *compiler) capsOff() {
 
 // do compiles one step.
 func (c *compiler) do(s *Step) {
-	if c.now.Len() == 0 {
+	if c.now.Len() == 0 || !c.isFor(s) {
 		return
-	}
-	for _, q := range s.when {
-		keep, rest := split(c.now, q.fact, q.values...)
-		if keep.Len() == 0 {
-			return
-		}
-		if rest.Len() > 0 {
-			c.leave(rest, keep, []string{q.fact}, fmt.Sprintf("%q is for %s only, and others need other keys", s.Text, q))
-		}
 	}
 	switch s.Kind {
 	case StepKeys:
@@ -484,6 +553,7 @@ func (c *compiler) do(s *Step) {
 		c.add(op{kind: opProbe, cond: s.cond})
 		for _, k := range s.cond {
 			c.condition(k, fmt.Sprintf("the probe fails: %s", k))
+			c.gate(func(w dcui.World) bool { return mayHold(w, k) }, fmt.Sprintf("nothing answers the probe: %s", k))
 		}
 	}
 }

@@ -66,7 +66,7 @@ func Export(p *Program, format string) ([]byte, error) {
 			return nil, fmt.Errorf("exporting recipe %s: %w", name, err)
 		}
 	}
-	if p.end.Len() == 0 && p.dead != "" {
+	if p.ends().Len() == 0 && p.dead != "" {
 		return nil, fmt.Errorf("exporting recipe %s: no keys lead to its goal: %s", name, p.dead)
 	}
 	beats, err := p.beats(format)
@@ -148,7 +148,7 @@ func (p *Program) remarks(b *strings.Builder) {
 	rem("Risk: %s. Written by labctl recipe export.", p.recipe.Risk)
 	rem("Set the language of the device to the console's layout: %s.", p.layout.Name())
 	for _, f := range dcui.FactNames() {
-		left, all := p.end.Values(f), p.start.Values(f)
+		left, all := p.ends().Values(f), p.start.Values(f)
 		others := slices.DeleteFunc(all, func(v string) bool { return slices.Contains(left, v) })
 		switch {
 		case len(others) == 0 || f == "layout":

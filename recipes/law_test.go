@@ -169,11 +169,11 @@ func TestSafeMeansTheGoal(t *testing.T) {
 			t.Fatalf("%s on %v: %v", r.Name, host, err)
 		}
 		for _, e := range kb.world.Effects() {
-			if e.Destructive() && !p.isGoal(e) {
+			if e.Destructive() && !p.isGoal(p.ways[0], e) {
 				t.Fatalf("%s on %v: %s", r.Name, host, e)
 			}
 		}
-		if why := p.misses(kb.world); why != "" {
+		if why := p.misses(p.ways[0], kb.world); why != "" {
 			t.Fatalf("%s on %v, known %v: %s at %s after %v", r.Name, host, known, why, kb.world.At(), p.Keys())
 		}
 	})

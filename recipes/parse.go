@@ -64,6 +64,7 @@ type decoder struct {
 	uses    []inputUse
 	typed   int      // words of all steps
 	stack   []string // files that are being read, for includes
+	forks   int      // probes that go two ways
 }
 
 // inputUse is a ${name}, or a login that needs a secret.
@@ -790,6 +791,8 @@ func (d *decoder) action(p pair, s Step) {
 	case "probe":
 		s.cond = d.conditions(v, "probe")
 		s.Text = "probe: " + conditionText(s.cond)
+		d.fork(v, s)
+		return
 	case "include":
 		d.include(v, s)
 		return
@@ -801,6 +804,53 @@ func (d *decoder) action(p pair, s Step) {
 		d.fail(s.at, "", "more than %d keys in one recipe", maxKeysAll)
 	}
 	d.r.Steps = append(d.r.Steps, s)
+}
+
+// maxForks bounds the probes of a recipe that go two ways: with each the ways
+// through it may be twice as many.
+const maxForks = 4
+
+// fork adds a probe and the steps of its two ways, where it has them.
+func (d *decoder) fork(v ast.Node, s Step) {
+	var then, els *pair
+	if _, ok := scalar(v); !ok {
+		for _, p := range d.pairs(v, "probe") {
+			switch p.key {
+			case "then":
+				then = &p
+			case "else":
+				els = &p
+			}
+		}
+	}
+	at := len(d.r.Steps)
+	d.r.Steps = append(d.r.Steps, s)
+	if (then != nil || els != nil) && len(s.cond) > 1 {
+		d.fail(s.cond[1].at, "one probe after the other, each with its ways", "a probe that goes two ways asks for one thing")
+	}
+	way := func(p *pair, prefix string) int {
+		if p == nil {
+			return 0
+		}
+		from := len(d.r.Steps)
+		d.steps(d.list(p.value, "probe."+p.key), s.when)
+		for i := range d.r.Steps[from:] {
+			d.r.Steps[from+i].Text = prefix + d.r.Steps[from+i].Text
+		}
+		return len(d.r.Steps) - from
+	}
+	if els == nil {
+		// What does not hold stops the run, so that these are the next steps.
+		way(then, "")
+		return
+	}
+	n := way(then, "if so: ")
+	m := way(els, "if not: ")
+	fork := &d.r.Steps[at]
+	fork.fork, fork.then, fork.els = true, n, m
+	if d.forks++; d.forks == maxForks+1 {
+		d.fail(els.at, "", "more than %d probes that go two ways", maxForks)
+	}
 }
 
 func conditionText(cs []Condition) string {
@@ -904,8 +954,18 @@ func (d *decoder) conditions(n ast.Node, what string) []Condition {
 	for _, p := range d.pairs(n, what) {
 		c := Condition{Kind: p.key, at: p.at, Line: p.at.line, Col: p.at.col}
 		switch p.key {
+		case "then", "else":
+			if what != "probe" {
+				d.fail(p.at, "probe: {…, then: [steps], else: [steps]}", "%s has no %s: only a probe goes two ways", what, p.key)
+			}
+			continue
 		case "reachable", "unreachable", "icmp", "led":
 			d.target(p.value, &c, what+"."+p.key)
+		case "closed":
+			d.target(p.value, &c, what+".closed")
+			if c.TCP == 0 {
+				d.fail(p.at, "closed: {tcp: 22}", "%s.closed wants a port", what)
+			}
 		case "tcp", "within", "host":
 			if loose == nil {
 				c.Kind = "reachable"
@@ -932,7 +992,7 @@ func (d *decoder) conditions(n ast.Node, what string) []Condition {
 		default:
 			known := dcui.FactValues(p.key)
 			if known == nil {
-				d.unknown(p, "condition", append([]string{"reachable", "unreachable", "icmp", "led", "effect", "selected"}, dcui.FactNames()...))
+				d.unknown(p, "condition", append([]string{"reachable", "unreachable", "closed", "icmp", "led", "effect", "selected"}, dcui.FactNames()...))
 				continue
 			}
 			s, ok := d.scalar(p.value, what+"."+p.key)
@@ -947,7 +1007,11 @@ func (d *decoder) conditions(n ast.Node, what string) []Condition {
 		}
 		out = append(out, c)
 	}
-	if loose != nil {
+	switch {
+	case loose == nil:
+	case what == "probe" && len(out) == 1 && loose.TCP == 0 && loose.Host == "" && out[0].Within == 0:
+		out[0].Within = loose.Within // the time for the one condition beside it
+	default:
 		out = append(out, *loose)
 	}
 	switch n.(type) {
@@ -1063,6 +1127,11 @@ func (d *decoder) include(v ast.Node, s Step) {
 		}
 	}
 	for _, t := range r.Steps {
+		if t.fork {
+			if d.forks++; d.forks == maxForks+1 {
+				d.fail(at, "", "more than %d probes that go two ways", maxForks)
+			}
+		}
 		t.when = slices.Concat(s.when, t.when)
 		d.r.Steps = append(d.r.Steps, t)
 	}

@@ -332,16 +332,18 @@ func reach(b dcui.Belief, keys []hid.Chord, done func(dcui.World) bool, what str
 			}
 			break
 		}
-		fact, value, lengths := settle(&find, parts)
+		fact, values, lengths := settle(&find, parts)
 		if fact == "" {
 			r.lost = append(r.lost, loss{r.good, nil, "no keys lead to " + what})
 			r.good = dcui.Belief{}
 			break
 		}
-		keep, rest := split(r.good, fact, value)
+		keep, rest := split(r.good, fact, values...)
 		r.lost = append(r.lost, loss{rest, []string{fact}, "the keys to " + what + " differ" + lengths})
 		r.good = keep
-		parts = slices.DeleteFunc(parts, func(l leaf) bool { return !slices.Contains(l.b.Values(fact), value) })
+		parts = slices.DeleteFunc(parts, func(l leaf) bool {
+			return !slices.ContainsFunc(l.b.Values(fact), func(v string) bool { return slices.Contains(values, v) })
+		})
 	}
 	return r
 }
@@ -365,10 +367,11 @@ func tracksIn(parts []leaf) []int {
 }
 
 // settle names the fact that makes the search succeed, or at least easier, and
-// the value to go on with: that of the shortest keys. lengths says in words how
-// many keys each value takes. Where no single fact is enough it is the first
+// the values to go on with: the most that have keys in common, and of as many
+// those with the shortest keys. lengths says in words how many keys each value
+// takes. Where no single fact is enough it is the first
 // that makes a difference.
-func settle(find *searcher, parts []leaf) (fact, value, lengths string) {
+func settle(find *searcher, parts []leaf) (fact string, values []string, lengths string) {
 	worst := int(^uint(0) >> 1)
 	var anyFact, anyValue string
 	for _, name := range dcui.FactNames() {
@@ -384,7 +387,9 @@ func settle(find *searcher, parts []leaf) (fact, value, lengths string) {
 		if len(by) < 2 || wide == len(by) && !slices.ContainsFunc(parts, func(p leaf) bool { return len(p.b.Values(name)) < wide }) {
 			continue
 		}
-		unsolved, longest, shortest, best := 0, 0, maxReach+1, ""
+		unsolved, longest := 0, 0
+		var best group
+		var groups []group
 		var each []string
 		for _, v := range dcui.FactValues(name) {
 			if by[v] == nil {
@@ -400,21 +405,43 @@ func settle(find *searcher, parts []leaf) (fact, value, lengths string) {
 			}
 			each = append(each, fmt.Sprintf("%d with %s=%s", len(path), name, v))
 			longest = max(longest, len(path))
-			if len(path) < shortest {
-				shortest, best = len(path), v
+			groups = find.gather(groups, group{[]string{v}, by[v], len(path)})
+		}
+		for _, g := range groups {
+			if len(g.values) > len(best.values) || len(g.values) == len(best.values) && g.keys < best.keys {
+				best = g
 			}
 		}
-		if score := unsolved*(maxReach+1) + longest; best != "" && score < worst {
-			worst, fact, value, lengths = score, name, best, ""
+		if score := unsolved*(maxReach+1) + longest; len(groups) > 0 && score < worst {
+			worst, fact, values, lengths = score, name, best.values, ""
 			if len(each) <= 3 {
 				lengths = ": " + strings.Join(each, ", ")
 			}
 		}
 	}
 	if fact == "" {
-		return anyFact, anyValue, ""
+		return anyFact, []string{anyValue}, ""
 	}
-	return fact, value, lengths
+	return fact, values, lengths
+}
+
+// group holds values of a fact that have keys in common.
+type group struct {
+	values []string
+	parts  []leaf
+	keys   int
+}
+
+// gather puts a value into the first group that has keys for it too.
+func (s *searcher) gather(groups []group, one group) []group {
+	for i, g := range groups {
+		parts := slices.Concat(g.parts, one.parts)
+		if path, ok := s.search(tracksIn(parts)); ok {
+			groups[i] = group{append(g.values, one.values...), parts, len(path)}
+			return groups
+		}
+	}
+	return append(groups, one)
 }
 
 // split parts a belief by a fact.

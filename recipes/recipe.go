@@ -105,6 +105,11 @@ type Step struct {
 	sets  []setting     // set, toggle
 	d     time.Duration // wait, hold
 	cond  []Condition   // expect, probe
+
+	// A probe with an else is followed by the steps of its then, these by those
+	// of its else, and those by what comes after on either way.
+	fork      bool
+	then, els int // steps
 }
 
 // setting is a field of a form and what is to stand in it, or a switch and its
@@ -148,7 +153,9 @@ const (
 
 // Condition is something that verify, expect or probe asks for.
 type Condition struct {
-	// Kind is reachable, unreachable, icmp, led, effect, selected or fact.
+	// Kind is reachable, unreachable, closed, icmp, led, effect, selected or fact.
+	// A port is closed where the host itself refuses it; a host that says nothing
+	// is only unreachable.
 	Kind string
 	// Fact and Value of kind fact: what a fact of the host has become. Value
 	// alone of kinds effect and selected.
@@ -170,7 +177,9 @@ type Condition struct {
 const DefaultWithin = 2 * time.Minute
 
 // Network says whether the network has to answer it, and not the console.
-func (c Condition) Network() bool { return c.Kind == "reachable" || c.Kind == "unreachable" }
+func (c Condition) Network() bool {
+	return c.Kind == "reachable" || c.Kind == "unreachable" || c.Kind == "closed"
+}
 
 func (c Condition) String() string {
 	where := c.Host
@@ -185,6 +194,8 @@ func (c Condition) String() string {
 		return where + " answers"
 	case "unreachable":
 		return where + " does not answer"
+	case "closed":
+		return where + " is closed"
 	case "icmp":
 		return "a ping from the host arrives"
 	case "led":

@@ -28,6 +28,10 @@ var ErrCapsLock = errors.New("caps lock is not known to be off")
 // logged out.
 var ErrLoggedOut = errors.New("the console may have logged out in the meantime")
 
+// ErrSurprise is an answer that no world gives which was left: something that is
+// taken for known of the host is not so.
+var ErrSurprise = errors.New("no world that was left fits what was seen")
+
 // InputError is a run of a program that has a placeholder where a value
 // belongs.
 type InputError struct {
@@ -73,7 +77,8 @@ type run struct {
 	sent   int
 	down   bool // a report that is no release was sent last
 	step   int
-	last   time.Time // of the last key
+	taken  map[int]bool // by step: the answer to a probe that goes two ways
+	last   time.Time    // of the last key
 }
 
 // Run types the program and then looks whether the goal is reached. Nothing is
@@ -89,28 +94,36 @@ func (p *Program) Run(ctx context.Context, kb Keyboard, on func(Event)) error {
 	if err != nil {
 		return err
 	}
-	if !v.accepted(p.vars.Accept, len(p.stopped) > 0) {
+	if !v.accepted(p.vars.Accept, p.leaves()) {
 		return &UnsafeError{v}
 	}
-	for i := range p.ops {
-		if o := &p.ops[i]; o.kind == opToken && !o.known {
+	for o := range everyOp(p.ops) {
+		if o.kind == opToken && !o.known {
 			return &InputError{o.words[0].text, o.secret}
 		}
 	}
 	if on == nil {
 		on = func(Event) {}
 	}
-	r := &run{Program: p, kb: kb, on: on, belief: p.start, step: -1}
+	r := &run{Program: p, kb: kb, on: on, belief: p.start, step: -1, taken: map[int]bool{}}
 	steps := make([]string, len(p.recipe.Steps))
 	for i, s := range p.recipe.Steps {
-		steps[i] = s.Text
+		steps[i] = r.said(&s)
 	}
 	r.on(Event{Kind: EventStart, Steps: steps, Belief: r.belief})
-	for i := range p.ops {
-		if err := r.do(ctx, &p.ops[i], i+1 == len(p.ops)); err != nil {
-			return r.fail(ctx, &p.ops[i], err)
+	for ops := p.ops; len(ops) > 0; {
+		o := &ops[0]
+		if err := r.do(ctx, o, len(ops) == 1 && !o.fork); err != nil {
+			return r.fail(ctx, o, err)
+		}
+		if ops = ops[1:]; o.fork {
+			ops = o.no
+			if r.taken[o.step] {
+				ops = o.yes
+			}
 		}
 	}
+	r.step = len(steps)
 	for _, c := range p.recipe.Verify {
 		if err := r.verify(ctx, c); err != nil {
 			return err
@@ -184,9 +197,9 @@ func (e *undelivered) Error() string { return e.err.Error() }
 func (e *undelivered) Unwrap() error { return e.err }
 
 func (r *run) do(ctx context.Context, o *op, last bool) error {
-	for r.step < o.step {
-		r.step++
-		r.on(Event{Kind: EventStep, Step: r.step, Text: r.recipe.Steps[r.step].Text, Reports: r.sent, Belief: r.belief})
+	for next := r.after(r.step); next <= o.step; next = r.after(next) {
+		r.step = next
+		r.on(Event{Kind: EventStep, Step: r.step, Text: r.said(&r.recipe.Steps[r.step]), Reports: r.sent, Belief: r.belief})
 	}
 	if (o.kind == opKeys || o.kind == opToken) && !r.last.IsZero() {
 		if time.Since(r.last) > r.idle() && !r.belief.Idle().Equal(r.belief) {
@@ -231,6 +244,9 @@ func (r *run) do(ctx context.Context, o *op, last bool) error {
 	case opHold:
 		return r.hold(ctx, o)
 	case opProbe:
+		if o.fork {
+			return r.fork(ctx, o)
+		}
 		for _, c := range o.cond {
 			if err := r.probe(ctx, c); err != nil {
 				return err
@@ -491,66 +507,156 @@ func (r *run) capsOff(ctx context.Context, o *op) error {
 	return nil
 }
 
-// probe asks for a sign of life, and stops the run without one.
-func (r *run) probe(ctx context.Context, c Condition) error {
-	if c.Kind == "led" {
-		kb, ok := r.kb.(prober)
-		if !ok {
-			return r.predict(c)
+// after gives the step that comes after one, past the way that is not taken.
+func (r *run) after(step int) int {
+	next := step + 1
+	for i := range r.recipe.Steps[:max(step+1, 0)] {
+		s := &r.recipe.Steps[i]
+		yes, asked := r.taken[i]
+		switch no := i + 1 + s.then; {
+		case !s.fork || next > i+s.then+s.els:
+		case !asked: // it was for other hosts
+			next = i + 1 + s.then + s.els
+		case yes && next >= no:
+			next = no + s.els
+		case !yes && next < no:
+			next = no
 		}
-		if err := kb.Probe(ctx, hid.KeyNumLock, ledWithin); err != nil {
-			return err
-		}
-		r.on(Event{Kind: EventVerify, Step: r.step, Text: c.String(), OK: true, Reports: r.sent, Belief: r.belief})
-		return nil
 	}
-	ok, predicted, err := r.ask(ctx, c)
-	if err == nil && !ok {
-		err = errors.New("not so")
-	}
-	if err != nil {
-		return &VerifyError{c, predicted, err}
-	}
-	// What was seen is evidence.
-	if left := sorted(r.belief, c).Where(func(w dcui.World) bool { return holds(w, c) }); left.Len() > 0 {
-		r.belief = left
-	}
-	return nil
+	return next
 }
 
-// predict asks the model.
-func (r *run) predict(c Condition) error {
-	b := sorted(r.belief, c)
-	ok := b.All(func(w dcui.World) bool { return holds(w, c) })
-	r.on(Event{Kind: EventVerify, Step: r.step, Text: c.String(), OK: ok, Predict: true, Reports: r.sent, Belief: r.belief})
-	if !ok {
-		return &VerifyError{Condition: c, Predicted: true}
+// fork asks which way to go on.
+func (r *run) fork(ctx context.Context, o *op) error {
+	a, err := r.answer(ctx, o.cond[0])
+	if err != nil {
+		return err
+	}
+	r.taken[o.step] = a.yes // a way that is shut has no world left, which learn says
+	return r.learn(a)
+}
+
+func so(yes bool) string {
+	if yes {
+		return "yes"
+	}
+	return "no"
+}
+
+// probe asks for a sign of life, and stops the run without one.
+func (r *run) probe(ctx context.Context, c Condition) error {
+	a, err := r.answer(ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := r.learn(a); err != nil {
+		return err
+	}
+	if !a.yes {
+		return &VerifyError{a.c, a.predicted, a.why}
 	}
 	return nil
 }
 
 func (r *run) verify(ctx context.Context, c Condition) error {
-	ok, predicted, err := r.ask(ctx, c)
-	if err != nil || !ok {
-		return &VerifyError{c, predicted, err}
+	a, err := r.answer(ctx, c)
+	if err != nil {
+		return err
+	}
+	// All is typed by now: that it holds is what counts, expected or not.
+	_ = r.learn(a)
+	if !a.yes {
+		return &VerifyError{a.c, a.predicted, a.why}
 	}
 	return nil
 }
 
-// ask asks the network, or the model where nobody does, until a condition holds
-// or its time is over.
-func (r *run) ask(ctx context.Context, c Condition) (ok, predicted bool, err error) {
-	if !c.Network() && c.Kind != "icmp" || r.vars.Prober == nil {
-		err := r.predict(c)
-		return err == nil, true, nil
+// answer is what came of asking for a condition.
+type answer struct {
+	c         Condition // its variables filled in
+	yes       bool
+	predicted bool  // by the model
+	unsettled bool  // the model says both
+	why       error // why not
+}
+
+// learn takes an answer for evidence, and tells it.
+func (r *run) learn(a answer) error {
+	whole, left := r.belief, r.belief
+	if !a.unsettled {
+		whole, left = given(r.belief, a.c, a.yes)
 	}
+	e := Event{Kind: EventVerify, Step: r.step, Text: a.c.String(), OK: a.yes, Predict: a.predicted, Reports: r.sent, Before: whole.Len(), Belief: r.belief}
+	if left.Len() == 0 {
+		r.on(e)
+		return fmt.Errorf("%w: %s: %s", ErrSurprise, a.c, so(a.yes))
+	}
+	if left.Len() < whole.Len() {
+		r.belief = left
+		e.Belief = left
+	} else {
+		e.Before = r.belief.Len()
+	}
+	r.on(e)
+	return nil
+}
+
+// answer asks the keyboard, the network, or the model where nobody does. The
+// error is one that ends the run.
+func (r *run) answer(ctx context.Context, c Condition) (answer, error) {
 	c.Host = r.fill(c.Host)
-	within := c.Within
+	a := answer{c: c}
+	if kb, ok := r.kb.(prober); ok && c.Kind == "led" {
+		err := kb.Probe(ctx, hid.KeyNumLock, ledWithin)
+		if a.yes = err == nil; !a.yes {
+			a.why = err
+			if !errors.Is(err, hid.ErrNoEcho) || ctx.Err() != nil {
+				return a, err
+			}
+		}
+		return a, nil
+	}
+	if p := r.vars.Prober; p != nil && (c.Network() || c.Kind == "icmp" || c.asksSSH() && r.step < len(r.recipe.Steps)) {
+		if says, ok := p.(interface{ Predicted() bool }); ok && says.Predicted() {
+			yes, err := p.Probe(ctx, c) // nothing comes of waiting
+			a.yes, a.predicted = yes, true
+			return a, err
+		}
+		a, err := r.ask(ctx, a)
+		if !errors.Is(err, ErrCannotTell) {
+			var known *VerifyError
+			if err != nil && !errors.As(err, &known) {
+				err = &VerifyError{a.c, a.predicted, err}
+			}
+			return a, err
+		}
+	}
+	a.predicted = true
+	b := sorted(r.belief, c)
+	a.yes = b.All(func(w dcui.World) bool { return holds(w, c) })
+	a.unsettled = !a.yes && b.Where(func(w dcui.World) bool { return holds(w, c) }).Len() > 0
+	if a.unsettled && r.step < len(r.recipe.Steps) && r.recipe.Steps[r.step].fork {
+		return a, &VerifyError{c, true, errors.New("nobody can be asked, and by the model it may be so or not")}
+	}
+	return a, nil
+}
+
+// ask asks the network until a condition holds, or is seen not to, or its time
+// is over.
+func (r *run) ask(ctx context.Context, a answer) (answer, error) {
+	within := a.c.Within
 	if within <= 0 {
 		within = DefaultWithin
 	}
 	if t := r.vars.Timeout; t > 0 {
 		within = min(within, t)
+	}
+	questions := []Condition{a.c}
+	if a.c.asksSSH() {
+		open, closed := a.c, a.c
+		open.Kind, open.Fact, open.Value, open.TCP = "reachable", "", "", 22
+		closed.Kind, closed.Fact, closed.Value, closed.TCP = "closed", "", "", 22
+		questions = []Condition{open, closed}
 	}
 	start, told := time.Now(), time.Time{}
 	asking, cancel := context.WithTimeout(ctx, within)
@@ -558,38 +664,46 @@ func (r *run) ask(ctx context.Context, c Condition) (ok, predicted bool, err err
 	for {
 		if told.IsZero() || time.Since(told) > tellEvery-askEvery {
 			told = time.Now()
-			r.waiting(c.String(), time.Since(start), within)
+			r.waiting(a.c.String(), time.Since(start), within)
 		}
-		ok, err := r.askOnce(asking, c, start, within, &told)
-		switch {
-		case ok:
-			r.on(Event{Kind: EventVerify, Step: r.step, Text: c.String(), OK: true, Reports: r.sent, Belief: r.belief})
-			return true, false, nil
-		case err != nil && asking.Err() == nil:
-			return false, false, err
+		for i, q := range questions {
+			ok, err := r.askOnce(asking, q, start, within, &told)
+			switch {
+			case ok && len(questions) == 1:
+				a.yes = true
+				return a, nil
+			case ok:
+				a.yes = (i == 0) == (a.c.Value == "on")
+				return a, nil
+			case err != nil && asking.Err() == nil:
+				return a, err
+			}
 		}
 		if sleep(asking, askEvery) != nil {
 			break
 		}
 	}
-	r.on(Event{Kind: EventVerify, Step: r.step, Text: c.String(), Reports: r.sent, Belief: r.belief})
 	if err := ctx.Err(); err != nil {
-		return false, false, err
+		return a, err
 	}
-	return false, false, fmt.Errorf("not within %s", within)
+	a.why = fmt.Errorf("not within %s", within)
+	if len(questions) > 1 {
+		return a, &VerifyError{a.c, false, fmt.Errorf("port 22 neither answered nor was refused within %s", within)}
+	}
+	return a, nil
 }
 
 // askOnce asks the Prober, and goes on saying what is waited for where its
 // answer takes long.
 func (r *run) askOnce(ctx context.Context, c Condition, start time.Time, within time.Duration, told *time.Time) (bool, error) {
-	type answer struct {
+	type reply struct {
 		ok  bool
 		err error
 	}
-	done := make(chan answer, 1)
+	done := make(chan reply, 1)
 	go func() {
 		ok, err := r.vars.Prober.Probe(ctx, c)
-		done <- answer{ok, err}
+		done <- reply{ok, err}
 	}()
 	silence := time.NewTimer(time.Until(told.Add(tellEvery)))
 	defer silence.Stop()
@@ -605,6 +719,14 @@ func (r *run) askOnce(ctx context.Context, c Condition, start time.Time, within 
 			return false, ctx.Err()
 		}
 	}
+}
+
+// said is the text of a step, with addresses filled in.
+func (r *run) said(s *Step) string {
+	if s.Kind != StepProbe {
+		return s.Text
+	}
+	return r.fill(s.Text)
 }
 
 // fill puts the values of variables into a host's address.

@@ -37,7 +37,9 @@ type runView struct {
 	waited   time.Duration
 	most     time.Duration
 	verified []ranVerify
-	repeated string // key of a line that is not out yet
+	began    map[int]bool // steps that were on the way
+	before   int          // worlds before the last answer; 0 when a key came after it
+	repeated string       // key of a line that is not out yet
 	repeats  int
 	led      string // where it led
 	ended    string // what came of it
@@ -116,9 +118,13 @@ func (v *runView) take(e recipes.Event) {
 		v.steps, v.step = e.Steps, 0
 	case recipes.EventStep:
 		v.step, v.inStep, v.waiting = e.Step, nil, ""
+		if v.began == nil {
+			v.began = map[int]bool{}
+		}
+		v.began[e.Step] = true
 	case recipes.EventKey:
 		v.keys++
-		v.key, v.evidence, v.waiting, v.views = e.Key, e.Evidence, "", 0
+		v.key, v.evidence, v.waiting, v.views, v.before = e.Key, e.Evidence, "", 0, 0
 		v.inStep = append(v.inStep, e.Key)
 		if v.live != nil {
 			v.counter.count(v.belief, v.keys)
@@ -126,8 +132,12 @@ func (v *runView) take(e recipes.Event) {
 	case recipes.EventWait:
 		v.waiting, v.waited, v.most = e.Text, e.For, e.Max
 	case recipes.EventVerify:
-		v.step, v.waiting = len(v.steps), ""
+		v.step, v.waiting, v.before = min(e.Step, len(v.steps)), "", e.Before
 		v.verified = append(v.verified, ranVerify{e.Text, e.OK, e.Predict})
+		if v.live != nil && e.Before > v.belief.Len() {
+			v.views = 0
+			v.counter.count(v.belief, v.keys)
+		}
 	case recipes.EventDone:
 		v.step, v.waiting = len(v.steps), ""
 	}
@@ -207,6 +217,7 @@ type runEvent struct {
 	Screens   []string `json:"screens,omitempty"` // where the worlds stand, predicted
 	Effect    string   `json:"effect,omitempty"`  // the worst so far, predicted
 	Worlds    int      `json:"worlds,omitempty"`  // told apart so far
+	Before    int      `json:"worldsBefore,omitempty"`
 	Evidence  string   `json:"evidence,omitempty"`
 	Source    string   `json:"source,omitempty"`
 	OK        *bool    `json:"ok,omitempty"`
@@ -233,6 +244,9 @@ func (v *runView) event(e recipes.Event) runEvent {
 		out.WaitedMs, out.MaxMs = e.For.Milliseconds(), e.Max.Milliseconds()
 	case recipes.EventVerify:
 		out.OK, out.Predicted = &e.OK, e.Predict
+		if e.Before > e.Belief.Len() {
+			out.Before, out.Worlds = e.Before, e.Belief.Len()
+		}
 	}
 	return out
 }
@@ -263,8 +277,20 @@ func (v *runView) line(e recipes.Event) {
 		if e.Predict {
 			said += ", predicted"
 		}
-		v.a.progress("verify: %s: %s", e.Text, said)
+		what := "verify"
+		if e.Step < len(v.steps) {
+			what = "      probe"
+		}
+		v.a.progress("%s: %s: %s%s", what, e.Text, said, gone(e))
 	}
+}
+
+// gone says how many worlds an answer has left.
+func gone(e recipes.Event) string {
+	if e.Before <= e.Belief.Len() {
+		return ""
+	}
+	return fmt.Sprintf("; %s, %d after it", worldCount(e.Before), e.Belief.Len())
 }
 
 func (v *runView) flushLine() {
@@ -403,6 +429,8 @@ func (v *runView) message() string {
 // stepLook gives mark and look of a step.
 func (v *runView) stepLook(i int) (mark string, l look) {
 	switch {
+	case i < v.step && !v.began[i]: // on the way that was not taken
+		return "–", lookDim
 	case i < v.step:
 		return "✓", lookGood
 	case i == v.step && v.failed:
@@ -466,7 +494,11 @@ func (v *runView) drawFacts(c *canvas, x, y, w int) {
 	}
 	row("effect", l, effect)
 	if v.belief.Len() > 0 {
-		row("worlds", look{}, fmt.Sprintf("%d told apart", v.belief.Len()))
+		if v.before > v.belief.Len() {
+			row("worlds", lookGood, fmt.Sprintf("%d of %d left", v.belief.Len(), v.before))
+		} else {
+			row("worlds", look{}, fmt.Sprintf("%d told apart", v.belief.Len()))
+		}
 	}
 	switch v.views {
 	case 0:

@@ -22,7 +22,13 @@ import (
 type prober struct {
 	host  string // address of the host
 	port  string // of its API; empty is 443
-	pings *pings // nil where the recipe waits for none
+	pings *pings // nil where none can be heard
+	// pin is the fingerprint of the host's certificate; empty where none is known.
+	// Where another one answers it is not the host that does, and stranger is told
+	// once.
+	pin      string
+	stranger func(got string)
+	told     sync.Once
 }
 
 // Close ends the watch for pings.
@@ -93,6 +99,17 @@ func (a *app) newProber(j *job) (recipes.Prober, error) {
 		address = j.host.URL
 	}
 	p := &prober{}
+	if j.host != nil && j.host.Thumbprint != "" {
+		pin, err := esxi.ParseThumbprint(j.host.Thumbprint)
+		if err != nil {
+			return nil, usagef("host %s: %w", j.host.Name, err)
+		}
+		p.pin = pin
+		p.stranger = func(got string) {
+			a.warn("at the address of %s another certificate answers than its own (%s): another machine has the address, or the host has a new certificate", j.host.Name, got)
+			a.hint("labctl host trust %s looks at it", j.host.Name)
+		}
+	}
 	if address != "" {
 		u, _, err := esxi.ParseURL(address)
 		if err != nil {
@@ -104,7 +121,7 @@ func (a *app) newProber(j *job) (recipes.Prober, error) {
 	pinged := slices.ContainsFunc(j.recipe.Steps, func(s recipes.Step) bool { return strings.Contains(s.Text, icmp) }) ||
 		slices.ContainsFunc(j.recipe.Verify, func(c recipes.Condition) bool { return c.Kind == "icmp" })
 	if strings.HasPrefix(j.uri, "sim:") {
-		if p.host == "" || pinged { // no ping leaves labsim
+		if p.host == "" {
 			return nil, nil
 		}
 		return p, nil
@@ -133,11 +150,11 @@ const probeLimit = 3 * time.Second
 
 // Probe asks once whether a condition of the network holds.
 func (p *prober) Probe(ctx context.Context, c recipes.Condition) (bool, error) {
-	if c.Kind == "icmp" && p.pings != nil {
+	switch {
+	case c.Kind == "icmp" && p.pings != nil:
 		return p.pings.heard(ctx, p.host)
-	}
-	if !c.Network() {
-		return false, fmt.Errorf("the network cannot tell: %s", c)
+	case !c.Network():
+		return false, recipes.ErrCannotTell // no ping leaves labsim either
 	}
 	host, port := c.Host, c.TCP
 	if host == "" {
@@ -149,19 +166,40 @@ func (p *prober) Probe(ctx context.Context, c recipes.Condition) (bool, error) {
 	if host == "" {
 		return false, errors.New("the host's address is not known")
 	}
-	up, err := answers(ctx, host, port, c.TCP == 443)
+	pin := ""
+	if c.Host == "" {
+		pin = p.pin
+	}
+	seen, err := lookAt(ctx, host, port, c.TCP == 443, pin)
 	if err != nil {
 		return false, err
 	}
-	return up == (c.Kind == "reachable"), nil
+	if seen.stranger != "" && p.stranger != nil {
+		p.told.Do(func() { p.stranger(seen.stranger) })
+	}
+	switch c.Kind {
+	case "closed":
+		return seen.refused, nil
+	case "unreachable":
+		return !seen.up && seen.stranger == "", nil
+	}
+	return seen.up, nil
 }
 
-// answers tries a TCP port. The API's has to begin with TLS, as a connection
-// alone says little where a proxy or a kernel takes it. Without a port any sign
-// of life counts, a refusal too: a ping would need more rights than a user has.
-func answers(ctx context.Context, host string, port int, isTLS bool) (bool, error) {
+// sight is what a look at a TCP port saw.
+type sight struct {
+	up       bool
+	refused  bool   // by the host itself
+	stranger string // fingerprint of a certificate that is not the host's
+}
+
+// lookAt tries a TCP port. The API's has to begin with TLS, as a connection alone
+// says little where a proxy or a kernel takes it, and with the host's own
+// certificate where that is known. Without a port any sign of life counts, a
+// refusal too: a ping would need more rights than a user has.
+func lookAt(ctx context.Context, host string, port int, isTLS bool, pin string) (sight, error) {
 	if err := ctx.Err(); err != nil {
-		return false, err
+		return sight{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
@@ -172,13 +210,33 @@ func answers(ctx context.Context, host string, port int, isTLS bool) (bool, erro
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
-		return anything && errors.Is(err, syscall.ECONNREFUSED), nil
+		refused := errors.Is(err, syscall.ECONNREFUSED)
+		return sight{up: anything && refused, refused: refused}, nil
 	}
 	defer conn.Close()
 	if !isTLS {
-		return true, nil
+		return sight{up: true}, nil
 	}
 	// Nothing is sent that the certificate would have to vouch for.
-	err = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, ServerName: host}).HandshakeContext(ctx)
-	return err == nil, nil
+	t := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, ServerName: host})
+	if t.HandshakeContext(ctx) != nil {
+		return sight{}, nil
+	}
+	if certs := t.ConnectionState().PeerCertificates; pin != "" && len(certs) > 0 {
+		got := esxi.SHA256Fingerprint(certs[0])
+		if pin != got && pin != esxi.SHA1Fingerprint(certs[0]) {
+			return sight{stranger: got}, nil
+		}
+	}
+	return sight{up: true}, nil
+}
+
+// modelProber answers for the host behind sim:, whose network is part of the
+// model.
+type modelProber struct{ model *simModel }
+
+func (p modelProber) Predicted() bool { return true }
+
+func (p modelProber) Probe(_ context.Context, c recipes.Condition) (bool, error) {
+	return recipes.Holds(p.model.World(), c), nil
 }

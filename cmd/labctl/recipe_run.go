@@ -11,6 +11,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -451,8 +452,8 @@ func (a *app) runRecipe(cmd *cobra.Command, arg string, f *running, rehearse boo
 	if j.program, err = a.compile(j.recipe, j.facts, j.vars); err != nil {
 		return err
 	}
-	a.warnOfLife(ctx, j)
-	if err := a.confirmRun(ctx, j); err != nil {
+	a.warnOfLayout(j)
+	if err := a.confirmRun(ctx, j, a.warnOfLife(ctx, j)); err != nil {
 		return err
 	}
 	return a.typeRecipe(ctx, j, f)
@@ -546,11 +547,32 @@ func secretInstead(name string) string {
 	return secretVariable(name) + " or --secret-file " + name + "=FILE"
 }
 
-// warnOfLife says so where a recipe that destroys is about to be typed into a
-// host whose API answers: it is meant for one that is gone.
-func (a *app) warnOfLife(ctx context.Context, j *job) {
+// warnOfLayout says so where a value holds characters that keymaps of the same
+// name are known to put in different places: their places in the value, and of
+// a secret no more than that.
+func (a *app) warnOfLayout(j *job) {
+	for _, u := range j.program.Unsure() {
+		what := "variable " + u.Input
+		if u.Secret {
+			what = "secret " + u.Input
+		}
+		var places []string
+		for _, n := range u.Places[:min(len(u.Places), 8)] {
+			places = append(places, strconv.Itoa(n+1))
+		}
+		more := ""
+		if len(u.Places) > 8 {
+			more = " and more"
+		}
+		a.warn("consoles differ in layout %s: what arrives at character %s%s of %s may be another", u.Layout, strings.Join(places, ", "), more, what)
+	}
+}
+
+// warnOfLife says so, and returns true, where a recipe that destroys is about to
+// be typed into a host whose API answers: it is meant for one that is gone.
+func (a *app) warnOfLife(ctx context.Context, j *job) bool {
 	if j.vars.Prober == nil || !worstEnd(j.verdict).Destructive() {
-		return
+		return false
 	}
 	for _, c := range j.recipe.Verify {
 		if c.Kind != "reachable" || c.Host != "" {
@@ -559,9 +581,11 @@ func (a *app) warnOfLife(ctx context.Context, j *job) {
 		if up, err := j.vars.Prober.Probe(ctx, c); err == nil && up {
 			a.warn("%s already: %s is for a host that is cut off, and ends with: %s", c, j.recipe.Name, worstEnd(j.verdict))
 			a.hint("labctl net plan %s shows what its API can do instead", j.name())
+			return true
 		}
-		return
+		return false
 	}
+	return false
 }
 
 // worstEnd is the worst effect in any world of a verdict.
@@ -575,7 +599,7 @@ func worstEnd(v *recipes.Verdict) dcui.Effect {
 
 // confirmRun asks before keys go to a host that is not simulated. What destroys
 // is confirmed with the host's name.
-func (a *app) confirmRun(ctx context.Context, j *job) error {
+func (a *app) confirmRun(ctx context.Context, j *job, alive bool) error {
 	if j.sim || a.yes {
 		return nil
 	}
@@ -591,7 +615,11 @@ func (a *app) confirmRun(ctx context.Context, j *job) error {
 	if j.host != nil {
 		want = j.host.Name
 	}
-	got, err := a.ask(ctx, fmt.Sprintf("%s ends with: %s. Type %s to go on:", j.recipe.Name, worst, want), "--yes")
+	still := ""
+	if alive {
+		still = fmt.Sprintf("%s still answers. ", j.name())
+	}
+	got, err := a.ask(ctx, fmt.Sprintf("%s%s ends with: %s. Type %s to go on:", still, j.recipe.Name, worst, want), "--yes")
 	if err == nil && got != want {
 		err = exitWith(exitUnchanged, errors.New("nothing was typed"))
 	}
@@ -677,6 +705,9 @@ func (a *app) typeOn(ctx context.Context, j *job, kb *keyboard, on func(recipes.
 		res.Host = j.host.Name
 	}
 	j.vars.Timeout = a.set.Timeout
+	if j.vars.Prober == nil && kb.Model != nil {
+		j.vars.Prober = modelProber{kb.Model}
+	}
 	program, err := a.compile(j.recipe, j.facts, j.vars)
 	if err == nil {
 		res.Keys = program.Keys()
@@ -709,7 +740,7 @@ func (a *app) runProgram(ctx context.Context, j *job, program *recipes.Program, 
 			last = e.Belief
 			res.follow(last)
 		}
-		if !j.sim && e.Kind == recipes.EventWait && slices.ContainsFunc(j.recipe.Verify, func(c recipes.Condition) bool { return c.String() == e.Text }) {
+		if !j.sim && e.Kind == recipes.EventWait && e.Step >= len(j.recipe.Steps) {
 			a.leaving("no key, all of them were delivered; %s was not seen yet", e.Text)
 		}
 		on(e)
@@ -778,10 +809,11 @@ func (r *ran) follow(b dcui.Belief) {
 func outcome(err error, reports int) string {
 	var verify *recipes.VerifyError
 	var end *predictionError
+	var typing *recipes.TypeError // a probe's condition is a VerifyError too
 	switch {
 	case err == nil:
 		return "done"
-	case errors.As(err, &verify), errors.As(err, &end):
+	case errors.As(err, &verify) && !errors.As(err, &typing), errors.As(err, &end):
 		return "not-verified"
 	case reports > 0:
 		return "broken-off"
@@ -809,6 +841,10 @@ func (a *app) runFault(kb *keyboard, err error) error {
 		return err
 	case errors.As(err, &end):
 		return hintf(exitWith(exitFailed, err), "a value that the console refuses, such as a weak new password, is one way to it")
+	case errors.Is(err, recipes.ErrSurprise):
+		return hintf(keysFault(kb, err), "something that is taken for known of the host is not so: labctl host show, --fact and the config's facts say what")
+	case errors.As(err, &verify) && errors.As(err, &typing):
+		return hintf(keysFault(kb, err), "a probe stopped the run; nothing was typed after it, and the next run begins with its anchor")
 	case errors.As(err, &verify):
 		return hintf(exitWith(exitChanged, err), "all keys were delivered; look at the host, or run labctl net show")
 	case errors.As(err, &typing) && typing.Lost:

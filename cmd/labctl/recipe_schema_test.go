@@ -60,7 +60,7 @@ func recipeSchema() ([]byte, error) {
 		effects = append(effects, e.String())
 	}
 	conditions := node{
-		"reachable": target, "unreachable": target, "icmp": target, "led": target,
+		"reachable": target, "unreachable": target, "closed": target, "icmp": target, "led": target,
 		"effect": define("effect", node{"enum": effects}), "selected": text("label of the item under the cursor"),
 	}
 	for n, v := range facts {
@@ -72,6 +72,13 @@ func recipeSchema() ([]byte, error) {
 		loose[n] = v
 	}
 	condition := define("condition", node{"anyOf": []any{node{"enum": []string{"led", "icmp"}}, closed("what has to hold", loose)}})
+	// A way may be empty: nothing to do there.
+	ways := node{"then": node{"anyOf": []any{node{"$ref": "#/$defs/steps"}, node{"type": "array", "maxItems": 0}, node{"type": "null"}}}}
+	ways["else"] = ways["then"]
+	for n, v := range loose {
+		ways[n] = v
+	}
+	probe := define("probe", node{"anyOf": []any{node{"enum": []string{"led", "icmp"}}, closed("what has to hold; then and else are the steps for either answer", ways)}})
 	pace := define("pace", closed("how keys are typed; each pause as in 50ms", node{"hold": duration, "gap": duration, "lead": duration}))
 	actions := node{
 		"keys":   text("keys as they stand: F2 TAB ${password} ENTER DOWN×4 \"text\" ALT+F2"),
@@ -87,7 +94,7 @@ func recipeSchema() ([]byte, error) {
 		"wait":    node{"anyOf": []any{duration, condition}},
 		"hold":    node{"anyOf": []any{duration, closed("keeps a key down", node{"key": text("one key"), "for": duration}, "key", "for")}},
 		"expect":  node{"anyOf": []any{screen, closed("stops where the model shows something else", conditions)}},
-		"probe":   condition,
+		"probe":   probe,
 		"include": text("a recipe of the library, or a file relative to this one"),
 		"steps":   node{"$ref": "#/$defs/steps"},
 	}
@@ -159,6 +166,8 @@ func TestRecipeSchemaAgrees(t *testing.T) {
 		head + "steps: [anchor, login, {login: F12}, {select: View System Logs}, {confirm: y}, {leave: menu}, leave]\n": true,
 		head + "steps: [{keys: F2 TAB, when: {esxi: [6.0, 7.0]}, pace: {gap: 1s}, note: hm}]\n":                         true,
 		head + "steps: [{wait: 3s}, {wait: {reachable: {tcp: 22}}}, {hold: {key: F10, for: 1s}}, {probe: led}]\n":       true,
+		head + "steps: [{probe: {ssh: on, within: 10s, then: [], else: [{toggle: {SSH: on}}]}}]\n":                      true,
+		head + "steps: [{wait: {ssh: on, then: [], else: [anchor]}}]\n":                                                 false,
 		head + "steps: [{steps: [anchor, login], when: {ssh: off}}]\nverify: [ssh: on, screen: welcome]\n":              true,
 		head + "risk: harmless\nsteps: [anchor]\n":                                                                      false,
 		head + "steps: []\n":                                  false,
