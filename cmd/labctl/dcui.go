@@ -87,10 +87,11 @@ func (a *app) consoleFacts(cmd *cobra.Command, given []string) (map[string]strin
 		if err != nil {
 			return nil, err
 		}
-		maps.Copy(facts, hostFacts(h))
-		if err := checkFacts(facts); err != nil {
-			return nil, fmt.Errorf("host %s in the config: %w", h.Name, err)
+		known, _, err := a.knownFacts(h)
+		if err != nil {
+			return nil, err
 		}
+		maps.Copy(facts, known)
 	}
 	flags, err := parseFacts(given)
 	if err != nil {

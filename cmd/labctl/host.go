@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -18,9 +19,9 @@ import (
 )
 
 func (a *app) hostCommand() *cobra.Command {
-	return a.noun("host", "The configured hosts: list, look, trust",
-		"Host lists the hosts of the config, shows one, and stores the certificate that\na host or the vCenter is known by.",
-		"  labctl host trust nuc01", a.hostLsCommand(), a.hostShowCommand(), a.hostTrustCommand())
+	return a.noun("host", "The configured hosts: list, look, learn, trust",
+		"Host lists the hosts of the config, shows one, learns what its console depends\non, and stores the certificate that a host or the vCenter is known by.",
+		"  labctl host trust nuc01\n  labctl host learn nuc01", a.hostLsCommand(), a.hostShowCommand(), a.hostLearnCommand(), a.hostTrustCommand())
 }
 
 type hostLsResult struct {
@@ -129,6 +130,7 @@ type hostShowResult struct {
 	ManagedBy   string       `json:"managedBy,omitempty"` // address of its vCenter
 	Uplinks     []hostUplink `json:"uplinks"`
 	VMKernels   []hostVMK    `json:"vmkernels"`
+	Facts       []hostFact   `json:"facts"` // as host learn or net apply have stored them
 }
 
 type hostUplink struct {
@@ -150,7 +152,9 @@ func (a *app) hostShowCommand() *cobra.Command {
 		Use: "show [HOST]", Short: "Show what a host is and how it is connected",
 		Long: `Show reads a host's version, model, state, physical adapters and vmkernel
 adapters: through vCenter where one is configured, else from the host itself. An
-inventory that holds one host needs no name.`,
+inventory that holds one host needs no name. Below stand the facts that host
+learn has stored, with their ages; they are all there is, and the exit code is 1,
+when the host does not answer.`,
 		Example:           "  labctl host show nuc01",
 		Args:              argsBetween(0, 1, "one host"),
 		ValidArgsFunction: a.completeHosts,
@@ -160,10 +164,22 @@ inventory that holds one host needs no name.`,
 				return err
 			}
 			r, err := a.hostShow(cmd.Context(), t, via)
-			if err != nil {
+			if r == nil && t.Name != "" {
+				r = &hostShowResult{Version: 1, Host: t.Name, Uplinks: []hostUplink{}, VMKernels: []hostVMK{}}
+			} else if r == nil {
 				return err
 			}
-			return a.result(r, func(p *page) { writeHost(p, r) })
+			r.Facts = a.learned(r.Host).shown(nil)
+			if err != nil && len(r.Facts) == 0 {
+				return err
+			}
+			failed := a.result(r, func(p *page) {
+				if err == nil {
+					writeHost(p, r)
+				}
+				writeFacts(p, r.Facts, a.now())
+			})
+			return cmp.Or(err, failed)
 		},
 	}
 	a.viaFlag(c, &via)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/labctl/labctl/esxi"
 	"github.com/labctl/labctl/esxi/network"
+	"github.com/labctl/labctl/recipes/dcui"
 )
 
 type netApplyResult struct {
@@ -151,6 +152,7 @@ func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal,
 	if err != nil {
 		return err
 	}
+	a.learnAlong(p.Host, chosen.Via, s.Facts)
 	if saved != nil && saved.Fingerprint != p.Fingerprint {
 		return hintf(exitWith(exitStale, &network.StaleError{Host: p.Host}), "labctl net plan %s --to %s makes a new one", p.Host, p.To)
 	}
@@ -191,6 +193,9 @@ func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal,
 	other = a.readyPath(ctx, t, other)
 
 	if err := j.Planned(p); err != nil {
+		return err
+	}
+	if err := a.acting(p.Host, "net apply", dcui.NetworkChanged); err != nil {
 		return err
 	}
 	a.leaving("the journal %s; labctl net resume %s goes on from there", j.Path, p.Host)
@@ -273,6 +278,14 @@ func (a *app) netEnd(ctx context.Context, run *network.Run, out *network.Result,
 	}
 	res.Exit = netExit(verb, out)
 	a.leaving("")
+	if out.Clean() {
+		switch out.Outcome {
+		case network.Applied:
+			a.learnPlace(p.Host, run.Via.Via, string(p.To))
+		case network.RolledBack, network.NotApplied:
+			a.learnPlace(p.Host, run.Via.Via, string(p.From))
+		}
+	}
 	if err := a.result(res, func(pg *page) { writeOutcome(pg, res, out) }); err != nil {
 		return err
 	}

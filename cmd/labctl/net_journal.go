@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/labctl/labctl/esxi/network"
+	"github.com/labctl/labctl/recipes/dcui"
 )
 
 // noOpenJournal refuses to begin while an earlier migration is unfinished: its
@@ -131,6 +132,9 @@ func (a *app) netContinue(ctx context.Context, verb, name, file string, f *netFl
 		return err
 	}
 	defer closePaths(ctx, chosen, other)
+	if err := a.acting(p.Host, "net "+verb, dcui.NetworkChanged); err != nil {
+		return err
+	}
 	a.leaving("the journal %s; labctl net resume %s goes on from there", j.Path, p.Host)
 	run := a.newRun(t, chosen, a.readyPath(ctx, t, other), p, j)
 	out, err := do(ctx, run)

@@ -344,6 +344,9 @@ func (a *app) check(cmd *cobra.Command, arg string, f *compiling) (*recipes.Reci
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	if v.Idle, err = a.learnedIdle(cmd); err != nil {
+		return nil, nil, nil, err
+	}
 	p, err := a.compile(r, facts, v)
 	if err != nil {
 		return nil, nil, nil, err

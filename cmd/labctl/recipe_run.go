@@ -192,9 +192,8 @@ func (a *app) prepare(cmd *cobra.Command, arg string, f *running, rehearse bool)
 		return nil, err
 	}
 	if j.host != nil {
-		j.facts = hostFacts(j.host)
-		if err := checkFacts(j.facts); err != nil {
-			return nil, fmt.Errorf("host %s in the config: %w", j.host.Name, err)
+		if j.facts, j.vars.Idle, err = a.knownFacts(j.host); err != nil {
+			return nil, err
 		}
 	}
 	j.facts = mergeFacts(j.facts, given)
@@ -634,6 +633,11 @@ func (a *app) typeRecipe(ctx context.Context, j *job, f *running) error {
 		return err
 	}
 	j.vars.Speed = view.speed
+	if effects := effectsOf(j.verdict); j.host != nil && !j.sim && slices.Max(effects) > dcui.PingTest {
+		if err := a.acting(j.host.Name, command+" "+j.recipe.Name, effects...); err != nil {
+			return err
+		}
+	}
 	res, err := a.typeOn(ctx, j, kb, view.show)
 	view.finish(res, err)
 	if failed := a.result(res, func(p *page) { res.write(p, j) }); err == nil {
@@ -716,6 +720,17 @@ func (a *app) runProgram(ctx context.Context, j *job, program *recipes.Program, 
 // foretold says whether a simulated host ended as some world was to.
 func foretold(b dcui.Belief, w dcui.World) bool {
 	return b.Len() == 0 || slices.ContainsFunc(b.Worlds(), func(p dcui.World) bool { return p.At() == w.At() && p.Effect() == w.Effect() })
+}
+
+// effectsOf lists what a program does in some world, nothing included.
+func effectsOf(v *recipes.Verdict) []dcui.Effect {
+	out := []dcui.Effect{dcui.Nothing}
+	for _, e := range v.Worlds {
+		if effect := e.World.Effect(); !slices.Contains(out, effect) {
+			out = append(out, effect)
+		}
+	}
+	return out
 }
 
 // predictionError is a simulated host that did not end as it was to.

@@ -28,6 +28,7 @@ type app struct {
 	streamed bool         // an event was written, so the result ends a stream
 
 	insecureWarning        sync.Once
+	saidFacts              string      // the host whose learned facts were told
 	asking                 atomic.Bool // a question is on the terminal
 	load                   func() (*settings, error)
 	passwords              passwords
@@ -68,6 +69,7 @@ stale, 5 failed and everything is as it was, 6 failed and not as it was,
 		a.dcuiCommand(),
 		a.hidCommand(),
 		a.configCommand(),
+		a.doctorCommand(),
 		a.versionCommand(),
 		a.completionCommand())
 	root.SilenceErrors, root.SilenceUsage = true, true

@@ -48,6 +48,10 @@ type Snapshot struct {
 	RunningTasks []string // "name of the task on name of the entity"
 	Gateways     []string
 	DNS          []string
+
+	// Facts of the host as far as the one read tells them; nil in a brief one.
+	// No plan depends on them.
+	Facts *esxi.Facts
 }
 
 // Uplink is a physical NIC.
@@ -216,11 +220,20 @@ func ReadFor(ctx context.Context, h *object.HostSystem, g Goal) (*Snapshot, erro
 
 func read(ctx context.Context, h *object.HostSystem, o readOptions) (*Snapshot, []TaskState, error) {
 	vcenter := h.Client().IsVC()
-	objects, err := esxi.Retrieve(ctx, h.Client(), readSpec(h.Reference(), h.Client().ServiceContent.RootFolder, vcenter, o))
+	spec := readSpec(h.Reference(), h.Client().ServiceContent.RootFolder, vcenter, o)
+	var facts []string
+	if !o.Brief {
+		facts = addFacts(&spec, esxi.FactProperties(h.Client().ServiceContent.About.ApiVersion))
+	}
+	objects, err := esxi.Retrieve(ctx, h.Client(), spec)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the network of the host: %w", err)
 	}
+	excuse(objects, facts)
 	s, err := newSnapshot(objects, h.Reference(), vcenter)
+	if err == nil && !o.Brief {
+		s.Facts, err = factsOf(objects, h.Reference(), vcenter)
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the network of the host: %w", err)
 	}
@@ -361,6 +374,46 @@ func readSpec(host, root types.ManagedObjectReference, vcenter bool, o readOptio
 		spec.ObjectSet = append(spec.ObjectSet, types.ObjectSpec{Obj: t})
 	}
 	return spec
+}
+
+// addFacts has the read tell the facts of the host along. It returns the
+// properties that nothing but the facts needs.
+func addFacts(spec *types.PropertyFilterSpec, paths []string) (only []string) {
+	i := slices.IndexFunc(spec.PropSet, func(p types.PropertySpec) bool { return p.Type == "HostSystem" })
+	p := &spec.PropSet[i]
+	for _, path := range paths {
+		whole := slices.ContainsFunc(p.PathSet, func(have string) bool { return have == path || strings.HasPrefix(have, path+".") })
+		if !slices.Contains(p.PathSet, path) {
+			// What lies below comes along.
+			p.PathSet = slices.DeleteFunc(p.PathSet, func(have string) bool { return strings.HasPrefix(have, path+".") })
+			p.PathSet = append(p.PathSet, path)
+		}
+		if !whole {
+			only = append(only, path)
+		}
+	}
+	return only
+}
+
+// excuse drops from what is missing the properties that a plan can do without.
+func excuse(objects []types.ObjectContent, paths []string) {
+	for i := range objects {
+		objects[i].MissingSet = slices.DeleteFunc(objects[i].MissingSet, func(m types.MissingProperty) bool { return slices.Contains(paths, m.Path) })
+	}
+}
+
+func factsOf(objects []types.ObjectContent, host types.ManagedObjectReference, vcenter bool) (*esxi.Facts, error) {
+	var some []types.ObjectContent
+	for _, o := range objects {
+		if o.Obj == host {
+			some = append(some, o)
+		}
+	}
+	var hosts []mo.HostSystem
+	if err := mo.LoadObjectContent(some, &hosts); err != nil || len(hosts) != 1 {
+		return nil, err
+	}
+	return esxi.NewFacts(&hosts[0], vcenter), nil
 }
 
 // newSnapshot puts what was read into shape. It is pure.

@@ -34,6 +34,7 @@ var answered = map[string][]string{
 		"UpdateNetworkConfig", "AddVirtualSwitch", "UpdateVirtualSwitch", "RemoveVirtualSwitch", "AddPortGroup", "UpdatePortGroup",
 		"RemovePortGroup", "AddVirtualNic", "UpdateVirtualNic", "RemoveVirtualNic", "RefreshNetworkSystem", "QueryNetworkHint",
 	},
+	"ManagedMethodExecuter":           {"ExecuteSoap"},
 	"HostServiceSystem":               {"StartService", "StopService", "RefreshServices"},
 	"HostSystem":                      {"EnterLockdownMode", "ExitLockdownMode"},
 	"HostVirtualNicManager":           {"QueryNetConfig", "SelectVnicForNicType", "DeselectVnicForNicType"},
@@ -69,7 +70,7 @@ var harmless = []string{
 	"WaitForUpdates", "WaitForUpdatesEx", "CheckForUpdates", "CancelWaitForUpdates",
 	"CreateContainerView", "CreateListView", "ModifyListView", "DestroyView",
 	"FindByInventoryPath", "FindByIp", "FindAllByIp", "FindByDnsName", "FindAllByDnsName", "FindByUuid", "FindAllByUuid", "FindChild",
-	"QueryOptions", "QueryEvents", "QueryAssignedLicenses", "ReconfigVM_Task", "PutUsbScanCodes", "TerminateSession",
+	"QueryOptions", "RetrieveManagedMethodExecuter", "RetrieveDynamicTypeManager", "QueryEvents", "QueryAssignedLicenses", "ReconfigVM_Task", "PutUsbScanCodes", "TerminateSession",
 }
 
 // route installs the api in front of vcsim's own methods.

@@ -167,7 +167,9 @@ func (in *inventory) addHost(h *host) error {
 		in.addServices(&hs.ConfigManager.ServiceSystem)
 	})
 	if m, ok := in.reg.Get(*hs.ConfigManager.AdvancedOption).(*simulator.OptionManager); ok {
-		m.UpdateOptions(&types.UpdateOptions{ChangedValue: []types.BaseOptionValue{&types.OptionValue{Key: consoleTimeOut, Value: int64(600)}}})
+		m.UpdateOptions(&types.UpdateOptions{ChangedValue: []types.BaseOptionValue{
+			&types.OptionValue{Key: consoleTimeOut, Value: int64(600)}, &types.OptionValue{Key: consoleAccess, Value: "root"},
+		}})
 	}
 	if cr, ok := in.reg.Get(*hs.Parent).(*mo.ComputeResource); ok {
 		cr.Name = name

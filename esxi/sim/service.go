@@ -19,6 +19,9 @@ const (
 // consoleTimeOut is the option that says after how many seconds an idle console logs out; 600 is ESXi's default.
 const consoleTimeOut = "UserVars.DcuiTimeOut"
 
+// consoleAccess is the option that lists who may log in at the console in lockdown mode.
+const consoleAccess = "DCUI.Access"
+
 func (y *system) services() types.HostServiceInfo {
 	one := func(key, label string, running bool) types.HostService {
 		policy := types.HostServicePolicyOff
