@@ -671,7 +671,9 @@ func (a *app) typeOn(ctx context.Context, j *job, kb *keyboard, on func(recipes.
 	if j.host != nil {
 		res.Host = j.host.Name
 	}
-	j.vars.Timeout = a.set.Timeout
+	if j.vars.Timeout == 0 {
+		j.vars.Timeout = a.set.Timeout
+	}
 	program, err := a.compile(j.recipe, j.facts, j.vars)
 	if err == nil {
 		res.Keys = program.Keys()
