@@ -332,6 +332,8 @@ func (a *app) netEnd(ctx context.Context, run *network.Run, out *network.Result,
 	switch {
 	case out.Outcome == network.Rescued:
 		return hintf(err, "labctl net resume %s moves what is left to the switch that the host is on now; labctl net rollback %s goes back to where it was cut off", p.Host, p.Host)
+	case out.Outcome == network.Unknown && help != nil && help.done.State == "typed":
+		return hintf(err, "labctl net resume %s looks again; all keys are out, so look at the cable and at the console", p.Host)
 	case out.Outcome == network.Unknown && len(out.Left) == 0 && help != nil:
 		return hintf(err, "labctl net resume %s looks again; labctl recipe run %s --host %s types the rescue", p.Host, help.job.recipe.Name, p.Host)
 	case out.Outcome == network.Unknown && len(out.Left) == 0:

@@ -88,7 +88,7 @@ type netRescued struct {
 	Keyboard string `json:"keyboard"`
 	State    string `json:"state"` // not-needed, typed, broken-off or not-typed
 	Reports  int    `json:"reports"`
-	Why      string `json:"why,omitempty"` // broken-off, not-typed
+	Why      string `json:"why,omitempty"` // broken-off, not-typed; or what was not seen after it
 }
 
 func (r *netRescued) words() string {
@@ -96,7 +96,11 @@ func (r *netRescued) words() string {
 	case "not-needed":
 		return r.Recipe + ": not needed, nothing was typed"
 	case "typed":
-		return fmt.Sprintf("%s: typed through %s", r.Recipe, r.Keyboard)
+		s := fmt.Sprintf("%s: typed through %s", r.Recipe, r.Keyboard)
+		if r.Why != "" {
+			s += "; " + r.Why
+		}
+		return s
 	case "broken-off":
 		return fmt.Sprintf("%s: broken off after %d reports: %s", r.Recipe, r.Reports, r.Why)
 	}
@@ -104,12 +108,14 @@ func (r *netRescued) words() string {
 }
 
 func (r *netRescued) look() style {
-	switch r.State {
-	case "not-needed", "typed":
+	if r.Why == "" {
 		return plain
 	}
 	return red
 }
+
+// rescuing are the effects that may bring a host back and cost it nothing else.
+var rescuing = []dcui.Effect{dcui.StandardRestored, dcui.DistributedRestored, dcui.NetworkChanged, dcui.NetworkRestarted, dcui.AgentsRestarted}
 
 // planRescue judges a recipe for the host as a failed move would leave it; nil
 // where no rescue was asked for. Nothing is opened and nobody is asked.
@@ -149,14 +155,14 @@ func (a *app) planRescue(ctx context.Context, t *target, f *rescueFlags, s *netw
 		return nil, err
 	}
 	var bad, good []string
-	var verdict *recipes.Verdict
+	var verdict, right *recipes.Verdict
 	for _, kind := range p.Stranded(s) {
 		v, err := a.judgeRescue(ctx, help, kind)
 		if err != nil {
 			return nil, err
 		}
 		if v.Verdict == recipes.Safe {
-			good = append(good, string(kind))
+			good, right = append(good, string(kind)), v
 		} else {
 			bad = append(bad, string(kind))
 			verdict = v
@@ -173,6 +179,10 @@ func (a *app) planRescue(ctx context.Context, t *target, f *rescueFlags, s *netw
 			return nil, hintf(err, "a move through vCenter is taken back by it; one on the host itself stays, and needs a recipe for that, such as set-vlan")
 		}
 		return nil, hintf(err, "what would settle it: --fact %s=…", verdict.Missing[0].Fact)
+	}
+	if worst := worstEnd(right); !slices.Contains(rescuing, worst) {
+		return nil, hintf(exitWith(exitUnsafe, fmt.Errorf("%s: recipe %s ends with: %s; that is no way to bring a host back unattended, and nothing was changed", p.Host, j.recipe.Name, worst)),
+			"restore-standard-switch is one; labctl recipe run types any")
 	}
 	if len(bad) > 0 {
 		a.say("%s: the rescue %s is for management on a %s switch; where it cannot be told that the move ended there, nothing is typed", p.Host, j.recipe.Name, good[0])
@@ -296,9 +306,12 @@ func (a *app) carryRescue(ctx context.Context, r *rescue, run *network.Run, out 
 	}
 	out, err = run.Rescue(ctx, r.job.recipe.Name, rescueReread, func(ctx context.Context) error {
 		err := a.typeRescue(ctx, r)
+		var unseen *recipes.VerifyError
 		switch {
 		case err == nil:
 			r.done.State = "typed"
+		case errors.As(err, &unseen):
+			r.done.State, r.done.Why = "typed", err.Error()
 		case r.done.Reports > 0:
 			r.done.State, r.done.Why = "broken-off", err.Error()
 		default:
