@@ -48,6 +48,7 @@ type netFlags struct {
 	mapping                          []string
 	create, vcsa                     bool
 	accept                           []string
+	rescue                           rescueFlags // apply only
 }
 
 func (a *app) goalFlags(c *cobra.Command, f *netFlags) {

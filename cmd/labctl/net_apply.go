@@ -24,6 +24,7 @@ type netApplyResult struct {
 	Cause    string            `json:"cause,omitempty"` // why it is not applied
 	Left     []string          `json:"left,omitempty"`  // what is not as it should be
 	Refusals []network.Refusal `json:"refusals,omitempty"`
+	Rescue   *netRescued       `json:"rescue,omitempty"`
 	Exit     int               `json:"exit"`
 }
 
@@ -46,6 +47,13 @@ Without a terminal it takes --yes and --accept-risk=lose-management. Several
 hosts go one after another and stop at the first that is not applied. An
 argument that ends in .json or holds a slash is a saved plan.
 
+With --rescue RECIPE a host that is gone after the move, on every path and for
+up to 50 s, is brought back through its keyboard. Before anything is changed the
+recipe is checked for what is known of the host, the keyboard is opened, and the
+password is tried. Afterwards the host is read back: where it is there but not
+as planned, the outcome is rescued, with exit 6, and labctl net resume goes on
+from there.
+
 Exit codes: 0 applied; 4 the saved plan is stale; 5 not applied or rolled back,
 and everything is as it was; 6 not as it was: labctl net status tells what is
 left, labctl net resume and labctl net rollback go on from there; 7 refused.`,
@@ -56,11 +64,15 @@ left, labctl net resume and labctl net rollback go on from there; 7 refused.`,
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.netApply(cmd, args, &f) },
 	}
 	a.goalFlags(c, &f)
+	f.rescue.add(c)
 	return c
 }
 
 func (a *app) netApply(cmd *cobra.Command, args []string, f *netFlags) error {
 	ctx := cmd.Context()
+	if err := a.findRescue(cmd, &f.rescue); err != nil {
+		return err
+	}
 	if len(args) == 0 {
 		args = []string{""}
 	}
@@ -103,7 +115,7 @@ func (a *app) netApplyFile(cmd *cobra.Command, file string, f *netFlags) error {
 	g := saved.Goal
 	g.Accept = append(g.Accept, f.accept...)
 	g.Local = localAddresses()
-	return a.netRun(cmd.Context(), t, saved.Via, g, saved)
+	return a.netRun(cmd.Context(), t, saved.Via, g, saved, &f.rescue)
 }
 
 func (a *app) netApplyHost(ctx context.Context, name string, f *netFlags) error {
@@ -115,12 +127,12 @@ func (a *app) netApplyHost(ctx context.Context, name string, f *netFlags) error 
 	if err != nil {
 		return err
 	}
-	return a.netRun(ctx, t, f.viaFor(), g, nil)
+	return a.netRun(ctx, t, f.viaFor(), g, nil, &f.rescue)
 }
 
 // netRun is one host's apply: lock, read, plan, ask, act. saved is the plan
 // that was looked at before, or nil.
-func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal, saved *network.Plan) error {
+func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal, saved *network.Plan, rf *rescueFlags) error {
 	chosen, other, done, err := a.reach(ctx, t, via, "net apply")
 	if err != nil {
 		return err
@@ -175,6 +187,10 @@ func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal,
 		res.Outcome, res.Already, res.Requests = network.Applied, true, requests(chosen, other)
 		return a.result(res, func(*page) {}) // the plan has said so
 	}
+	help, err := a.planRescue(ctx, t, rf, s, p)
+	if err != nil {
+		return err
+	}
 	asked, err := a.confirmRisk(ctx, p, g.Accept, "apply")
 	if err != nil {
 		return err
@@ -191,6 +207,9 @@ func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal,
 		p = now
 	}
 	other = a.readyPath(ctx, t, other)
+	if err := a.proveRescue(ctx, t, help, chosen, other); err != nil {
+		return err
+	}
 
 	if err := j.Planned(p); err != nil {
 		return err
@@ -200,12 +219,20 @@ func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal,
 	}
 	a.leaving("the journal %s; labctl net resume %s goes on from there", j.Path, p.Host)
 	run := a.newRun(t, chosen, other, p, j)
+	if help != nil {
+		run.Window = rescueWindow
+	}
 	out, err := run.Apply(ctx, s)
 	begun = j.Sent()
 	if err != nil {
 		return err
 	}
-	return a.netEnd(ctx, run, out, "apply")
+	if help != nil {
+		if out, err = a.carryRescue(ctx, help, run, out); err != nil {
+			return err
+		}
+	}
+	return a.netEnd(ctx, run, out, "apply", help)
 }
 
 func (a *app) newRun(t *target, chosen, other *network.Path, p *network.Plan, j *network.Journal) *network.Run {
@@ -269,12 +296,15 @@ func (a *app) confirmRisk(ctx context.Context, p *network.Plan, accept []string,
 }
 
 // netEnd shows how a run ended, says what comes next, and picks the exit code.
-func (a *app) netEnd(ctx context.Context, run *network.Run, out *network.Result, verb string) error {
+func (a *app) netEnd(ctx context.Context, run *network.Run, out *network.Result, verb string, help *rescue) error {
 	p := run.Plan
 	res := &netApplyResult{
 		Version: 1, Host: p.Host, Outcome: out.Outcome, OutageMs: out.Outage.Milliseconds(), Requests: requests(run.Via, run.Other),
 		Journal: run.Journal.Path, Cause: out.Cause, Left: out.Left,
 		VMs: netVMCount{Moved: out.Moved, Failed: len(out.FailedVMs), FailedNames: out.FailedVMs},
+	}
+	if help != nil {
+		res.Rescue = &help.done
 	}
 	res.Exit = netExit(verb, out)
 	a.leaving("")
@@ -299,7 +329,14 @@ func (a *app) netEnd(ctx context.Context, run *network.Run, out *network.Result,
 		return exitWith(exitUnchanged, fmt.Errorf("%s: %s; everything is as it was%s", p.Host, outcomeWords(out.Outcome), because(out.Cause)))
 	}
 	err := exitWith(exitChanged, fmt.Errorf("%s: %s, and not as it was%s", p.Host, outcomeWords(out.Outcome), because(out.Cause)))
-	if out.Outcome == network.Unknown && len(out.Left) == 0 {
+	switch {
+	case out.Outcome == network.Rescued:
+		return hintf(err, "labctl net resume %s moves what is left to the switch that the host is on now; labctl net rollback %s goes back to where it was cut off", p.Host, p.Host)
+	case out.Outcome == network.Unknown && help != nil && help.done.State == "typed":
+		return hintf(err, "labctl net resume %s looks again; all keys are out, so look at the cable and at the console", p.Host)
+	case out.Outcome == network.Unknown && len(out.Left) == 0 && help != nil:
+		return hintf(err, "labctl net resume %s looks again; labctl recipe run %s --host %s types the rescue", p.Host, help.job.recipe.Name, p.Host)
+	case out.Outcome == network.Unknown && len(out.Left) == 0:
 		return hintf(err, "labctl net resume %s looks again; if the host stays away, its console has Network Restore Options", p.Host)
 	}
 	return hintf(err, "labctl net resume %s finishes, labctl net rollback %s takes it back", p.Host, p.Host)
@@ -327,7 +364,7 @@ func because(cause string) string {
 // not and nothing has changed, 6 anything else.
 func netExit(verb string, out *network.Result) int {
 	switch {
-	case !out.Clean():
+	case !out.Clean(), out.Outcome == network.Rescued:
 		return exitChanged
 	case out.Outcome == network.Applied:
 		return exitDone
@@ -356,6 +393,9 @@ func writeOutcome(p *page, r *netApplyResult, out *network.Result) {
 	t.row(look, "outcome", outcomeWords(r.Outcome))
 	if n := r.VMs.Moved + r.VMs.Failed; n > 0 {
 		t.row(plain, "virtual machines", fmt.Sprintf("%d of %d moved", r.VMs.Moved, n))
+	}
+	if h := r.Rescue; h != nil {
+		t.row(h.look(), "rescue", h.words())
 	}
 	for _, f := range r.VMs.FailedNames {
 		t.row(red, "left behind", f)

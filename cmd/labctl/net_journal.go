@@ -45,7 +45,8 @@ func (a *app) netResumeCommand() *cobra.Command {
 	return a.journalCommand("resume", "Finish an interrupted move, or undo it",
 		`Resume reads the host and finishes the move in its newest journal: what has
 arrived is completed, what never left is closed, and what is in between is
-undone. It works from the journal alone, after a crash, a kill -9, or an answer
+undone. After a rescue management stays as the console has set it, and what was
+left on the old switch follows. It works from the journal alone, after a crash, a kill -9, or an answer
 that got lost, and on another machine with --journal.
 
 Exit codes: 0 applied; 5 the move was not made or was undone, and everything is
@@ -141,7 +142,7 @@ func (a *app) netContinue(ctx context.Context, verb, name, file string, f *netFl
 	if err != nil {
 		return err
 	}
-	return a.netEnd(ctx, run, out, verb)
+	return a.netEnd(ctx, run, out, verb, nil)
 }
 
 // nothingToDo closes a command whose journal is complete, or holds nothing. The
@@ -237,6 +238,7 @@ type netStatusResult struct {
 	From     network.Kind    `json:"from,omitempty"`
 	To       network.Kind    `json:"to,omitempty"`
 	Outcome  network.Outcome `json:"outcome,omitempty"`
+	Rescued  bool            `json:"rescued,omitempty"` // its console was typed into: management is where that has put it
 	Left     []string        `json:"left,omitempty"`
 	LastAct  string          `json:"lastAct,omitempty"`
 	Now      string          `json:"now,omitempty"` // where the management adapter is, as read just now
@@ -276,7 +278,7 @@ func (a *app) netStatus(ctx context.Context, name, via string) error {
 	vmk := firstOf(t.Host.Network.VMK, "vmk0")
 	if j != nil {
 		defer j.Close()
-		r.Journal, r.Open = j.Path, j.Open()
+		r.Journal, r.Open, r.Rescued = j.Path, j.Open(), j.Rescued()
 		if p := j.Plan(); p != nil {
 			r.From, r.To = p.From, p.To
 		}
@@ -320,6 +322,9 @@ func (a *app) netStatus(ctx context.Context, name, via string) error {
 		return err
 	}
 	switch {
+	case r.Open && r.Rescued:
+		a.hint("labctl net resume %s moves what is left to the switch that the host is on now; labctl net rollback %s goes back to where it was cut off", t.Name, t.Name)
+		return exitWith(exitPending, nil)
 	case r.Open:
 		a.hint("labctl net resume %s finishes or undoes it, labctl net rollback %s takes it back", t.Name, t.Name)
 		return exitWith(exitPending, nil)
@@ -342,6 +347,8 @@ func writeNetStatus(p *page, r *netStatusResult, vmk string) {
 		t.row(plain, "last move", "none recorded")
 	case r.To == "":
 		t.row(plain, "last move", "started "+r.Started+", ended before it had a plan")
+	case r.Open && r.Rescued:
+		t.row(yellow, "last move", fmt.Sprintf("to %s, started %s: cut off, and rescued from the console; not finished", r.To, r.Started))
 	case r.Open:
 		t.row(yellow, "last move", fmt.Sprintf("to %s, started %s: not finished", r.To, r.Started))
 	default:

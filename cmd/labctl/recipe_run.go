@@ -671,6 +671,11 @@ func (a *app) typeRecipe(ctx context.Context, j *job, f *running) error {
 		return err
 	}
 	j.vars.Speed = view.speed
+	if effects := effectsOf(j.verdict); j.host != nil && !j.sim && slices.Max(effects) > dcui.PingTest {
+		if err := a.acting(j.host.Name, command+" "+j.recipe.Name, effects...); err != nil {
+			return err
+		}
+	}
 	res, err := a.typeOn(ctx, j, kb, view.show)
 	view.finish(res, err)
 	if failed := a.result(res, func(p *page) { res.write(p, j) }); err == nil {
@@ -704,7 +709,9 @@ func (a *app) typeOn(ctx context.Context, j *job, kb *keyboard, on func(recipes.
 	if j.host != nil {
 		res.Host = j.host.Name
 	}
-	j.vars.Timeout = a.set.Timeout
+	if j.vars.Timeout == 0 {
+		j.vars.Timeout = a.set.Timeout
+	}
 	if j.vars.Prober == nil && kb.Model != nil {
 		j.vars.Prober = modelProber{kb.Model}
 	}

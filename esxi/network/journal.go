@@ -33,7 +33,7 @@ type Record struct {
 
 	Plan      *Plan               `json:"plan,omitempty"`      // plan
 	Endpoints map[string]Endpoint `json:"endpoints,omitempty"` // begin: by vcenter, esxi
-	Act       string              `json:"act,omitempty"`       // act, answer: prepare, change, vms, undo, …
+	Act       string              `json:"act,omitempty"`       // act, answer: prepare, change, vms, undo, rescue, …
 	Objects   []string            `json:"objects,omitempty"`   // what the act is about to touch
 	Error     string              `json:"error,omitempty"`     // answer
 	Outcome   Outcome             `json:"outcome,omitempty"`   // end
@@ -248,7 +248,19 @@ func (j *Journal) Open() bool {
 		return false
 	}
 	end, ok := j.End()
-	return !ok || end.Outcome == Unknown || len(end.Left) > 0
+	return !ok || end.Outcome == Unknown || end.Outcome == Rescued || len(end.Left) > 0
+}
+
+// Rescued reports whether the console was typed into: from then on management is
+// where the console has put it, and what the plan says of it no longer counts.
+func (j *Journal) Rescued() bool {
+	rescued := false
+	for _, r := range j.Records {
+		if r.Kind == "act" {
+			rescued = r.Act == actRescue || rescued && r.Act == actRest
+		}
+	}
+	return rescued
 }
 
 // LatestJournal returns the newest journal of a host in dir; fs.ErrNotExist if

@@ -23,6 +23,7 @@ const (
 	RolledBack Outcome = "rolled-back" // changed and changed back, by vCenter or by labctl
 	NotApplied Outcome = "not-applied" // never changed
 	Unknown    Outcome = "unknown"     // neither, or not to be read
+	Rescued    Outcome = "rescued"     // brought back from its console, to neither
 )
 
 // Defaults of Run.Timeout. vCenter answers a change that it rolls back only
@@ -41,6 +42,7 @@ const (
 	maxEdits      = 8 // virtual machines edited at the same time
 	retryWithin   = 3 * time.Second
 	cleanupLimit  = 10 * time.Second // for the host to answer while cleaning up
+	lastLook      = 2 * time.Second  // the least for a look at a host that is away, however little of the window is left
 	knockEvery    = 50 * time.Millisecond
 	knockTimeout  = time.Second
 	batchInterval = 250 * time.Millisecond // between two looks at many tasks
@@ -74,6 +76,9 @@ type Result struct {
 	Sent        bool   // a changing call was sent
 	RolledBy    string // who took the change back: vcenter or labctl
 	Cause       string // why it did not end in Applied
+	Gone        bool   // no path reached the host in the end
+	At          []Kind // Gone: the kinds of switch that management may be on
+	Typed       bool   // the console was typed into
 }
 
 // Clean reports whether the host is wholly in one of the two good states.
@@ -88,6 +93,7 @@ type Run struct {
 	Plan    *Plan
 	Journal *Journal
 	Timeout time.Duration               // bounds each wait; zero: 2 min for an answer, 1 min for a host that is away
+	Window  time.Duration               // from a change on, in which a host that is gone may come back by itself; zero: as Timeout says
 	Knock   func(context.Context) error // proves that the host's management answers; may be nil
 	On      func(Event)                 // may be nil
 
@@ -96,6 +102,9 @@ type Run struct {
 	tried   int               // passes over the virtual machines so far
 	refused time.Time         // when the first pass ended
 	reasons map[string]string // why a machine did not move
+	sent    time.Time         // when the last change of the host went out
+	at      []Kind            // where its answer leaves management; empty: anywhere
+	reverts bool              // a change under way is taken back, by vCenter and the host, if it cuts the host off
 	mu      sync.Mutex        // guards On
 }
 
@@ -154,6 +163,32 @@ func (r *Run) during(what string, f func()) {
 func (r *Run) answerLimit() time.Duration { return cmpDuration(r.Timeout, defaultAnswer) }
 func (r *Run) awayLimit() time.Duration   { return cmpDuration(r.Timeout, defaultAway) }
 
+// answerBy bounds the wait for the answer to a change: with a Window part of it
+// is left for looking at the host.
+func (r *Run) answerBy() time.Duration {
+	if r.Window > 0 {
+		return min(r.answerLimit(), r.Window*4/5)
+	}
+	return r.answerLimit()
+}
+
+// returnBy is when a host that is away is given up.
+func (r *Run) returnBy() time.Time {
+	now := time.Now()
+	t := now.Add(r.awayLimit())
+	if r.Window == 0 {
+		return t
+	}
+	from := r.sent
+	if from.IsZero() { // it was seen since the change
+		from = now
+	}
+	if end := from.Add(r.Window); end.Before(t) {
+		return end
+	}
+	return t
+}
+
 func cmpDuration(a, b time.Duration) time.Duration {
 	if a > 0 {
 		return a
@@ -199,6 +234,7 @@ func (r *Run) Apply(ctx context.Context, s *Snapshot) (*Result, error) {
 	}
 	ctx = context.WithoutCancel(ctx)
 	r.result.Sent = true
+	r.reverts = s.VCenter && s.Rollback == "true"
 	// The machines' edits go out side by side the moment the change is answered,
 	// the first of them over the change's own connection.
 	var ready sync.WaitGroup
@@ -211,6 +247,7 @@ func (r *Run) Apply(ctx context.Context, s *Snapshot) (*Result, error) {
 	err := r.update(ctx, s, r.Plan.Forward)
 	r.answer("change", err)
 	if err == nil {
+		r.at = []Kind{r.Plan.To}
 		r.step("change", Done, "the host took the change")
 		ready.Go(func() { r.Via.open(ctx) })
 		tasks := r.editVMs(ctx, s, forward)
@@ -239,7 +276,12 @@ func (r *Run) afterDoubt(ctx context.Context, cause error) (*Snapshot, error) {
 	var call *esxi.CallError
 	refused := errors.As(cause, &call) && call.Refused
 	if refused && isRollback(call) {
-		r.result.RolledBy = "vcenter"
+		r.result.RolledBy, r.at = "vcenter", []Kind{r.Plan.From}
+	} else if refused && r.reverts {
+		// The change has failed as a whole, and with it goes back what it did:
+		// "the task fails and the host reverts to the last valid configuration"
+		// (vSphere Networking, on rollback).
+		r.at = []Kind{r.Plan.From}
 	}
 	r.result.Cause = plainError(cause)
 	r.step("verify", Started, "reading the host back on every path")
@@ -274,6 +316,9 @@ func (r *Run) Resume(ctx context.Context) (*Result, error) {
 	s, err := r.look(ctx)
 	if err != nil {
 		return r.end(Unknown, err)
+	}
+	if r.Journal.Rescued() && r.restLeft(s) {
+		return r.resumeRescued(context.WithoutCancel(ctx), s)
 	}
 	if r.Journal.Undoing() || !r.Plan.After.holds(s) {
 		return r.undoFrom(context.WithoutCancel(ctx), s)
@@ -320,7 +365,8 @@ func (r *Run) where(s *Snapshot) string {
 
 // update sends one UpdateNetworkConfig. It is never repeated.
 func (r *Run) update(ctx context.Context, s *Snapshot, c Config) error {
-	ctx, cancel := context.WithTimeout(ctx, r.answerLimit())
+	r.sent, r.at = time.Now(), nil
+	ctx, cancel := context.WithTimeout(ctx, r.answerBy())
 	defer cancel()
 	h, err := r.Via.Host(ctx)
 	if err != nil {
@@ -354,6 +400,7 @@ func (r *Run) verify(ctx context.Context, tasks []editTask) (*Snapshot, error) {
 	sleep(ctx, min(time.Duration(max(len(tasks)-maxEdits, 0))*perEdit, mostWait))
 	s, states, err := r.Via.reread(ctx, refs(tasks))
 	if err == nil && r.Plan.After.holds(s) {
+		r.sent = time.Time{}
 		record(tasks, states)
 		r.blame(tasks)
 		r.step("verify", Done, "%s", r.where(s))
@@ -388,11 +435,16 @@ func (r *Run) settleAt(ctx context.Context, lost bool, aim *Layout) (*Snapshot, 
 		since time.Time // when it began to look as it does
 		there bool      // at what the change aims at
 	)
-	deadline := time.Now().Add(r.awayLimit())
+	began, deadline, look := time.Now(), r.returnBy(), ctx
+	if r.Window > 0 { // a look that has begun must not outlast the window by much
+		var cancel context.CancelFunc
+		look, cancel = context.WithDeadline(ctx, later(deadline, time.Now().Add(lastLook)))
+		defer cancel()
+	}
 	through := r.Via.Via == "vcenter"
 	r.during("the host to answer on any path", func() {
 		for {
-			s, err = r.believe(ctx, deadline)
+			s, err = r.believe(look, deadline)
 			switch {
 			case err != nil:
 				since = time.Time{}
@@ -405,7 +457,8 @@ func (r *Run) settleAt(ctx context.Context, lost bool, aim *Layout) (*Snapshot, 
 			}
 			if left := time.Until(deadline); left <= 0 {
 				if s == nil {
-					err = fmt.Errorf("the host did not come back within %v: %w", r.awayLimit(), err)
+					r.result.Gone, r.result.At = true, r.whereabouts()
+					err = fmt.Errorf("the host did not come back within %v: %w", time.Since(began).Round(100*time.Millisecond), err)
 				}
 				return
 			} else if !sleep(ctx, min(rereadEvery, left)) {
@@ -414,6 +467,9 @@ func (r *Run) settleAt(ctx context.Context, lost bool, aim *Layout) (*Snapshot, 
 			}
 		}
 	})
+	if s != nil {
+		r.result.Gone, r.sent = false, time.Time{}
+	}
 	if s != nil && err == nil {
 		return s, nil
 	}
@@ -499,6 +555,23 @@ func (r *Run) end(o Outcome, cause error) (*Result, error) {
 		r.note("%s", err)
 	}
 	return &r.result, nil
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// whereabouts lists the kinds of switch on which management of a host that is
+// gone may be; none says that nothing is known. A change that vCenter neither
+// answered nor committed has been taken back by the host after revertFor.
+func (r *Run) whereabouts() []Kind {
+	if len(r.at) == 0 && r.reverts && !r.sent.IsZero() && time.Since(r.sent) >= revertFor {
+		return []Kind{r.Plan.From}
+	}
+	return r.at
 }
 
 // plainError keeps a joined error on one line.

@@ -283,10 +283,14 @@ func (r *Run) undoChange(ctx context.Context, s *Snapshot) (*Snapshot, error) {
 	}
 	r.result.Sent = true
 	r.step("undo", Started, "moving %s and its uplink back to %s", p.Goal.Vmk, p.FromSwitch)
+	r.reverts = false // what would be taken back now is the way back
 	watch := r.watch(ctx)
 	defer func() { r.outage(watch) }()
 	err := r.update(ctx, s, p.inverseFor(s))
 	r.answer("undo", err)
+	if err == nil {
+		r.at = []Kind{p.From}
+	}
 	var call *esxi.CallError
 	lost := err != nil && !(errors.As(err, &call) && call.Refused)
 	back, serr := r.settleAt(ctx, lost, &p.Before)
