@@ -100,7 +100,6 @@ type farMachine struct {
 	dir  string // of its PATH
 	port string
 	stop func()
-	far  *exec.Cmd
 }
 
 // newFarMachine starts sshd, and puts an ssh into this process's PATH whose config

@@ -175,7 +175,7 @@ func (a *app) planRescue(ctx context.Context, t *target, f *rescueFlags, s *netw
 		a.sayNotes(verdict)
 		err := exitWith(exitUnsafe, fmt.Errorf("%s: --rescue %s is not proved safe for what a failed move through %s leaves, management on a %s switch: nothing was changed",
 			p.Host, j.recipe.Name, p.Via, strings.Join(bad, " or ")))
-		if verdict.Missing == nil || len(verdict.Missing) == 0 || verdict.Missing[0].Fact == "management" {
+		if len(verdict.Missing) == 0 || verdict.Missing[0].Fact == "management" {
 			return nil, hintf(err, "a move through vCenter is taken back by it; one on the host itself stays, and needs a recipe for that, such as set-vlan")
 		}
 		return nil, hintf(err, "what would settle it: --fact %s=…", verdict.Missing[0].Fact)
