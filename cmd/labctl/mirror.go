@@ -133,7 +133,9 @@ func (v *runView) take(e recipes.Event) {
 		v.waiting, v.waited, v.most = e.Text, e.For, e.Max
 	case recipes.EventVerify:
 		v.step, v.waiting, v.before = min(e.Step, len(v.steps)), "", e.Before
-		v.verified = append(v.verified, ranVerify{e.Text, e.OK, e.Predict})
+		if e.OK || e.Step >= len(v.steps) {
+			v.verified = append(v.verified, ranVerify{e.Text, e.OK, e.Predict})
+		}
 		if v.live != nil && e.Before > v.belief.Len() {
 			v.views = 0
 			v.counter.count(v.belief, v.keys)

@@ -3,10 +3,13 @@ package main
 import (
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/labctl/labctl/esxi"
 	"github.com/labctl/labctl/recipes"
 )
 
@@ -41,6 +44,8 @@ func TestProbe(t *testing.T) {
 		"api is shut, as hoped": {port(shut), recipes.Condition{Kind: "unreachable", TCP: 443}, true},
 		"another port is open":  {"", recipes.Condition{Kind: "reachable", TCP: number(port(mute))}, true},
 		"another port is shut":  {"", recipes.Condition{Kind: "reachable", TCP: number(port(shut))}, false},
+		"a port is refused":     {"", recipes.Condition{Kind: "closed", TCP: number(port(shut))}, true},
+		"a port is not refused": {"", recipes.Condition{Kind: "closed", TCP: number(port(mute))}, false},
 		"another host":          {"1", recipes.Condition{Kind: "reachable", Host: "127.0.0.1", TCP: number(port(mute))}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -85,4 +90,31 @@ func TestPings(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	t.Error("the ping was not heard")
+}
+
+// What answers with another certificate is another machine, and is told of once.
+func TestProbeKnowsTheHost(t *testing.T) {
+	server := tlsServer(t)
+	u, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := esxi.SHA256Fingerprint(server.Certificate())
+	for _, pin := range []string{own, esxi.SHA1Fingerprint(server.Certificate()), strings.Repeat("AB:", 31) + "AB"} {
+		var told []string
+		p := &prober{host: "127.0.0.1", port: u.Port(), pin: pin, stranger: func(got string) { told = append(told, got) }}
+		for range 2 {
+			up, err := p.Probe(t.Context(), recipes.Condition{Kind: "reachable", TCP: 443})
+			if err != nil || up == strings.HasPrefix(pin, "AB:AB:") {
+				t.Errorf("pin %s: %v, %v", pin, up, err)
+			}
+		}
+		if strings.HasPrefix(pin, "AB:AB:") != slices.Equal(told, []string{own}) {
+			t.Errorf("pin %s: told of %v", pin, told)
+		}
+		down, err := p.Probe(t.Context(), recipes.Condition{Kind: "unreachable", TCP: 443})
+		if err != nil || down {
+			t.Errorf("pin %s: nothing answers: %v, %v", pin, down, err)
+		}
+	}
 }

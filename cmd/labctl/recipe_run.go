@@ -740,7 +740,7 @@ func (a *app) runProgram(ctx context.Context, j *job, program *recipes.Program, 
 	}
 	var last dcui.Belief
 	err := program.Run(ctx, kb, func(e recipes.Event) {
-		if e.Kind == recipes.EventVerify {
+		if e.Kind == recipes.EventVerify && (e.OK || e.Step >= len(j.recipe.Steps)) { // the other way of a probe is no failure
 			res.Verify = append(res.Verify, ranVerify{e.Text, e.OK, e.Predict})
 		}
 		if e.Belief.Len() > 0 {
