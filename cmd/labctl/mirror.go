@@ -37,7 +37,7 @@ type runView struct {
 	waited   time.Duration
 	most     time.Duration
 	verified []ranVerify
-	began    map[int]bool // steps that were on the way
+	skipped  map[int]bool // steps on the way of a probe that was not taken
 	before   int          // worlds before the last answer; 0 when a key came after it
 	repeated string       // key of a line that is not out yet
 	repeats  int
@@ -117,11 +117,8 @@ func (v *runView) take(e recipes.Event) {
 	case recipes.EventStart:
 		v.steps, v.step = e.Steps, 0
 	case recipes.EventStep:
-		v.step, v.inStep, v.waiting = e.Step, nil, ""
-		if v.began == nil {
-			v.began = map[int]bool{}
-		}
-		v.began[e.Step] = true
+		v.advance(e.Step)
+		v.inStep, v.waiting = nil, ""
 	case recipes.EventKey:
 		v.keys++
 		v.key, v.evidence, v.waiting, v.views, v.before = e.Key, e.Evidence, "", 0, 0
@@ -132,7 +129,8 @@ func (v *runView) take(e recipes.Event) {
 	case recipes.EventWait:
 		v.waiting, v.waited, v.most = e.Text, e.For, e.Max
 	case recipes.EventVerify:
-		v.step, v.waiting, v.before = min(e.Step, len(v.steps)), "", e.Before
+		v.advance(min(e.Step, len(v.steps)))
+		v.waiting, v.before = "", e.Before
 		if e.OK || e.Step >= len(v.steps) {
 			v.verified = append(v.verified, ranVerify{e.Text, e.OK, e.Predict})
 		}
@@ -141,8 +139,21 @@ func (v *runView) take(e recipes.Event) {
 			v.counter.count(v.belief, v.keys)
 		}
 	case recipes.EventDone:
-		v.step, v.waiting = len(v.steps), ""
+		v.advance(len(v.steps))
+		v.waiting = ""
 	}
+}
+
+// advance goes to a step. Each begins with an event, except those that are not
+// on the way.
+func (v *runView) advance(to int) {
+	for i := v.step + 1; i < to; i++ {
+		if v.skipped == nil {
+			v.skipped = map[int]bool{}
+		}
+		v.skipped[i] = true
+	}
+	v.step = to
 }
 
 // pick gives the world to show: that of the usual host, or of the simulated one,
@@ -431,7 +442,7 @@ func (v *runView) message() string {
 // stepLook gives mark and look of a step.
 func (v *runView) stepLook(i int) (mark string, l look) {
 	switch {
-	case i < v.step && !v.began[i]: // on the way that was not taken
+	case i < v.step && v.skipped[i]:
 		return "–", lookDim
 	case i < v.step:
 		return "✓", lookGood
