@@ -162,8 +162,12 @@ func (v *runView) finish(r *ran, err error) {
 	l := v.live
 	v.live = nil
 	w, h := l.size()
-	// The result and the prompt come below it, some seven lines.
-	lines := v.picture(w, max(h-7, min(h-1, 12)), l.ability).lines(l.ability)
+	// The result and the prompt come below it, and what went wrong.
+	below := 2 + len(r.Verify)
+	if err != nil {
+		below += 3
+	}
+	lines := v.picture(w, max(h-below, min(h-1, 12)), l.ability).lines(l.ability)
 	close(v.counter.ask)
 	l.end()
 	for _, line := range lines {

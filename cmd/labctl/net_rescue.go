@@ -342,11 +342,6 @@ func (a *app) typeRescue(ctx context.Context, r *rescue) error {
 		}
 	}
 	defer kb.Close()
-	if effects := effectsOf(r.job.verdict); slices.Max(effects) > dcui.PingTest {
-		if err := a.acting(r.plan.Host, "net apply --rescue "+r.job.recipe.Name, effects...); err != nil {
-			return undone(err)
-		}
-	}
 	view, err := a.newRunView(r.job, r.view)
 	if err != nil {
 		return undone(err)

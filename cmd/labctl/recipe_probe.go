@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -18,8 +20,66 @@ import (
 // prober asks the network for a recipe. What the network cannot tell, such as
 // what a menu shows, the model answers.
 type prober struct {
-	host string // address of the host
-	port string // of its API; empty is 443
+	host  string // address of the host
+	port  string // of its API; empty is 443
+	pings *pings // nil where the recipe waits for none
+}
+
+// Close ends the watch for pings.
+func (p *prober) Close() error {
+	if p.pings == nil {
+		return nil
+	}
+	return p.pings.conn.Close()
+}
+
+// pings notes the echo requests that arrive at this machine.
+type pings struct {
+	conn net.PacketConn
+	mu   sync.Mutex
+	from map[string]bool // addresses
+}
+
+// echoRequest is a type of ICMP (RFC 792).
+const echoRequest = 8
+
+// watchPings listens for pings. The kernel hands them out to root only.
+func watchPings() (*pings, error) {
+	conn, err := net.ListenPacket("ip4:icmp", "0.0.0.0")
+	if err != nil {
+		return nil, hintf(fmt.Errorf("listen for the host's ping: %w", err), "that takes root: sudo labctl …")
+	}
+	w := &pings{conn: conn, from: map[string]bool{}}
+	go func() {
+		for b := make([]byte, 64); ; {
+			n, from, err := conn.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			if n > 0 && b[0] == echoRequest {
+				w.mu.Lock()
+				w.from[from.String()] = true
+				w.mu.Unlock()
+			}
+		}
+	}()
+	return w, nil
+}
+
+// heard says whether a ping came from an address, or from anywhere where none
+// is known.
+func (w *pings) heard(ctx context.Context, host string) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if host == "" {
+		return len(w.from) > 0, nil
+	}
+	addresses, err := net.DefaultResolver.LookupHost(ctx, host)
+	if err != nil {
+		// The name may be gone with the host's network, and a ping is a ping.
+		return len(w.from) > 0, nil
+	}
+	return slices.ContainsFunc(addresses, func(a string) bool { return w.from[a] }), nil
 }
 
 // newProber returns nil where the model has to answer for the network too: the
@@ -40,11 +100,24 @@ func (a *app) newProber(j *job) (recipes.Prober, error) {
 		}
 		p.host, p.port = u.Hostname(), u.Port()
 	}
-	if p.host != "" {
+	icmp := recipes.Condition{Kind: "icmp"}.String()
+	pinged := slices.ContainsFunc(j.recipe.Steps, func(s recipes.Step) bool { return strings.Contains(s.Text, icmp) }) ||
+		slices.ContainsFunc(j.recipe.Verify, func(c recipes.Condition) bool { return c.Kind == "icmp" })
+	if strings.HasPrefix(j.uri, "sim:") {
+		if p.host == "" || pinged { // no ping leaves labsim
+			return nil, nil
+		}
 		return p, nil
 	}
-	if strings.HasPrefix(j.uri, "sim:") {
-		return nil, nil
+	if pinged {
+		w, err := watchPings()
+		if err != nil {
+			return nil, err
+		}
+		p.pings = w
+	}
+	if p.host != "" {
+		return p, nil
 	}
 	for _, c := range j.recipe.Verify {
 		if c.Network() && c.Host == "" {
@@ -60,6 +133,9 @@ const probeLimit = 3 * time.Second
 
 // Probe asks once whether a condition of the network holds.
 func (p *prober) Probe(ctx context.Context, c recipes.Condition) (bool, error) {
+	if c.Kind == "icmp" && p.pings != nil {
+		return p.pings.heard(ctx, p.host)
+	}
 	if !c.Network() {
 		return false, fmt.Errorf("the network cannot tell: %s", c)
 	}
@@ -69,6 +145,9 @@ func (p *prober) Probe(ctx context.Context, c recipes.Condition) (bool, error) {
 		if n, err := strconv.Atoi(p.port); err == nil && port == 443 {
 			port = n // where its API is from here
 		}
+	}
+	if host == "" {
+		return false, errors.New("the host's address is not known")
 	}
 	up, err := answers(ctx, host, port, c.TCP == 443)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math"
 	"os"
@@ -438,6 +439,9 @@ func (a *app) runRecipe(cmd *cobra.Command, arg string, f *running, rehearse boo
 	if j.vars.Prober, err = a.newProber(j); err != nil {
 		return err
 	}
+	if c, ok := j.vars.Prober.(io.Closer); ok {
+		defer c.Close()
+	}
 	if j.program, err = a.compile(j.recipe, j.facts, j.vars); err != nil {
 		return err
 	}
@@ -633,11 +637,6 @@ func (a *app) typeRecipe(ctx context.Context, j *job, f *running) error {
 		return err
 	}
 	j.vars.Speed = view.speed
-	if effects := effectsOf(j.verdict); j.host != nil && !j.sim && slices.Max(effects) > dcui.PingTest {
-		if err := a.acting(j.host.Name, command+" "+j.recipe.Name, effects...); err != nil {
-			return err
-		}
-	}
 	res, err := a.typeOn(ctx, j, kb, view.show)
 	view.finish(res, err)
 	if failed := a.result(res, func(p *page) { res.write(p, j) }); err == nil {
@@ -688,6 +687,11 @@ func (a *app) typeOn(ctx context.Context, j *job, kb *keyboard, on func(recipes.
 }
 
 func (a *app) runProgram(ctx context.Context, j *job, program *recipes.Program, kb *keyboard, res *ran, on func(recipes.Event)) error {
+	if effects := effectsOf(j.verdict); j.host != nil && !j.sim && slices.Max(effects) > dcui.PingTest {
+		if err := a.acting(j.host.Name, "recipe "+j.recipe.Name, effects...); err != nil {
+			a.warn("what was learned of %s stays believed: %s", j.host.Name, err) // a rescue is not held up by that
+		}
+	}
 	if !j.sim {
 		a.leaving("keys of %s may be half typed on %s; the keyboard's watchdog releases them", j.recipe.Name, j.name())
 		defer a.leaving("")
@@ -719,11 +723,6 @@ func (a *app) runProgram(ctx context.Context, j *job, program *recipes.Program, 
 	return err
 }
 
-// foretold says whether a simulated host ended as some world was to.
-func foretold(b dcui.Belief, w dcui.World) bool {
-	return b.Len() == 0 || slices.ContainsFunc(b.Worlds(), func(p dcui.World) bool { return p.At() == w.At() && p.Effect() == w.Effect() })
-}
-
 // effectsOf lists what a program does in some world, nothing included.
 func effectsOf(v *recipes.Verdict) []dcui.Effect {
 	out := []dcui.Effect{dcui.Nothing}
@@ -733,6 +732,11 @@ func effectsOf(v *recipes.Verdict) []dcui.Effect {
 		}
 	}
 	return out
+}
+
+// foretold says whether a simulated host ended as some world was to.
+func foretold(b dcui.Belief, w dcui.World) bool {
+	return b.Len() == 0 || slices.ContainsFunc(b.Worlds(), func(p dcui.World) bool { return p.At() == w.At() && p.Effect() == w.Effect() })
 }
 
 // predictionError is a simulated host that did not end as it was to.

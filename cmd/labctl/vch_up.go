@@ -559,6 +559,23 @@ func (a *app) vchMake(ctx context.Context, s *vchSession, f *vchUpFlags, base *v
 	return a.vchFailure(res)
 }
 
+// vchAdvice is what helps against a finding, by its code.
+var vchAdvice = map[string]string{
+	"compute-ambiguous":    "--compute-resource NAME names one",
+	"datastore-ambiguous":  "--datastore NAME names one",
+	"managed":              "go through that vCenter: --via vcenter, with vcenter: in the config or --vcenter URL",
+	"network-unknown":      "--public-network, --client-network and --management-network name port groups",
+	"bridge-missing":       "--bridge-network names one; on vCenter it is made by hand, for this purpose alone",
+	"bridge-standard":      "--bridge-network names one of those",
+	"container-alias":      "--container-network PORTGROUP:ALIAS gives it another name",
+	"gateway-missing":      "--gateway IP",
+	"gateway-destinations": "--client-network-gateway or --management-network-gateway DESTINATION:IP",
+	"exists":               "labctl vch down NAME removes a VCH; another name leaves it alone",
+	"license":              "the free license has none, and blocks changes through the API too; evaluation mode has everything",
+	"firewall":             "--open-firewall enables it",
+	"cname":                "--tls-cname NAME, or a static address with --ip and --gateway, or --tls server",
+}
+
 // vchRefused prints everything that speaks against an installation.
 func (a *app) vchRefused(e *vch.InvalidError) error {
 	res := vchUpResult{Version: 1, VCHs: []vchOutcome{}, Findings: e.Findings, Exit: exitFailed}
@@ -575,8 +592,8 @@ func (a *app) vchRefused(e *vch.InvalidError) error {
 		}
 		bad++
 		a.say("%s", f.Text)
-		if f.Hint != "" {
-			a.hint("%s", f.Hint)
+		if h := vchAdvice[f.Code]; h != "" {
+			a.hint("%s", h)
 		}
 	}
 	word := "thing speaks"

@@ -11,12 +11,12 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// Finding is something that speaks against an installation.
+// Finding is something that speaks against an installation. Codes are stable:
+// a caller has its advice by them.
 type Finding struct {
 	Code    string `json:"code"`
 	Warning bool   `json:"warning,omitempty"` // the installation goes on
 	Text    string `json:"text"`
-	Hint    string `json:"hint,omitempty"`
 }
 
 // InvalidError says that VCHs cannot be installed as asked: everything that
@@ -114,12 +114,12 @@ func NewPlan(s *Site, spec *Spec) *Plan {
 	return p
 }
 
-func (p *Plan) refuse(code, hint, format string, args ...any) {
-	p.Findings = append(p.Findings, Finding{Code: code, Text: fmt.Sprintf(format, args...), Hint: hint})
+func (p *Plan) refuse(code, format string, args ...any) {
+	p.Findings = append(p.Findings, Finding{Code: code, Text: fmt.Sprintf(format, args...)})
 }
 
-func (p *Plan) warn(code, hint, format string, args ...any) {
-	p.Findings = append(p.Findings, Finding{Code: code, Warning: true, Text: fmt.Sprintf(format, args...), Hint: hint})
+func (p *Plan) warn(code, format string, args ...any) {
+	p.Findings = append(p.Findings, Finding{Code: code, Warning: true, Text: fmt.Sprintf(format, args...)})
 }
 
 // refused reports whether anything but warnings was found.
@@ -152,11 +152,11 @@ func (p *Plan) place() {
 		}
 		switch {
 		case len(hits) > 1:
-			p.refuse("compute-ambiguous", "--compute-resource names one", "there is more than one place to compute: %s", strings.Join(names, ", "))
+			p.refuse("compute-ambiguous", "there is more than one place to compute: %s", strings.Join(names, ", "))
 		case want == "":
-			p.refuse("compute-none", "", "there is no host to run it on")
+			p.refuse("compute-none", "there is no host to run it on")
 		default:
-			p.refuse("compute-unknown", "", "there is no compute resource %s: there are %s", want, strings.Join(names, ", "))
+			p.refuse("compute-unknown", "there is no compute resource %s: there are %s", want, strings.Join(names, ", "))
 		}
 		return
 	}
@@ -177,7 +177,7 @@ func (p *Plan) place() {
 	p.MakesPool = true
 	if p.compute.Cluster && (p.compute.DRS == nil || !*p.compute.DRS) {
 		p.MakesPool = false
-		p.warn("drs", "", "DRS is off on %s: the VCH goes into its root pool and limits do not apply", p.compute.Name)
+		p.warn("drs", "DRS is off on %s: the VCH goes into its root pool and limits do not apply", p.compute.Name)
 	}
 	for i, r := range s.Pools {
 		if p.MakesPool && r.Parent == p.parentPool && r.Name == p.Name {
@@ -185,11 +185,10 @@ func (p *Plan) place() {
 		}
 	}
 	if !s.VCenter && p.host != nil && p.host.ManagedBy != "" {
-		p.refuse("managed", "go through that vCenter: --via vcenter, with vcenter: in the config or --vcenter URL",
-			"%s is managed by the vCenter at %s, which would not learn of the VCH's pool and network", p.host.Name, p.host.ManagedBy)
+		p.refuse("managed", "%s is managed by the vCenter at %s, which would not learn of the VCH's pool and network", p.host.Name, p.host.ManagedBy)
 	}
 	if p.host == nil || !p.host.Connected {
-		p.refuse("host-away", "", "no host of %s is connected", p.compute.Name)
+		p.refuse("host-away", "no host of %s is connected", p.compute.Name)
 	}
 }
 
@@ -230,25 +229,25 @@ func (p *Plan) store() {
 	case len(hit) == 1 && hit[0].Accessible:
 		p.Datastore = hit[0].Name
 	case len(hit) == 1:
-		p.refuse("datastore-away", "", "datastore %s is not accessible", hit[0].Name)
+		p.refuse("datastore-away", "datastore %s is not accessible", hit[0].Name)
 	case p.spec.Datastore != "" && len(hit) == 0:
-		p.refuse("datastore-unknown", "", "%s has no datastore %s: it has %s", cmp.Or(p.compute.Name, "the host"), p.spec.Datastore, strings.Join(names, ", "))
+		p.refuse("datastore-unknown", "%s has no datastore %s: it has %s", cmp.Or(p.compute.Name, "the host"), p.spec.Datastore, strings.Join(names, ", "))
 	case len(hit) == 0:
-		p.refuse("datastore-none", "", "%s has no datastore", cmp.Or(p.compute.Name, "the host"))
+		p.refuse("datastore-none", "%s has no datastore", cmp.Or(p.compute.Name, "the host"))
 	default:
-		p.refuse("datastore-ambiguous", "--datastore names one", "there is more than one datastore: %s", strings.Join(names, ", "))
+		p.refuse("datastore-ambiguous", "there is more than one datastore: %s", strings.Join(names, ", "))
 	}
 	if len(hit) == 1 && p.spec.Bundle != nil && hit[0].Free > 0 && hit[0].Free < p.spec.Bundle.Appliance.Size+p.spec.Bundle.Bootstrap.Size {
-		p.refuse("datastore-full", "", "datastore %s has %d MB left: the images alone need %d MB", hit[0].Name, hit[0].Free>>20, (p.spec.Bundle.Appliance.Size+p.spec.Bundle.Bootstrap.Size)>>20)
+		p.refuse("datastore-full", "datastore %s has %d MB left: the images alone need %d MB", hit[0].Name, hit[0].Free>>20, (p.spec.Bundle.Appliance.Size+p.spec.Bundle.Bootstrap.Size)>>20)
 	}
 	labels := map[string]bool{}
 	for _, v := range p.spec.Volumes {
 		if labels[v.Label] {
-			p.refuse("volume-label", "", "two volume stores are called %s", v.Label)
+			p.refuse("volume-label", "two volume stores are called %s", v.Label)
 		}
 		labels[v.Label] = true
 		if v.NFS == nil && !slices.Contains(names, v.Datastore) {
-			p.refuse("volume-datastore", "", "volume store %s: there is no datastore %s: there are %s", v.Label, v.Datastore, strings.Join(names, ", "))
+			p.refuse("volume-datastore", "volume store %s: there is no datastore %s: there are %s", v.Label, v.Datastore, strings.Join(names, ", "))
 		}
 	}
 }
@@ -272,7 +271,7 @@ func (p *Plan) networks() {
 			i = len(p.NICs)
 			p.NICs = append(p.NICs, Adapter{Network: n.Network, Slot: firstSlot + i*slotStep})
 			if p.network(n.Network) == nil {
-				p.refuse("network-unknown", fmt.Sprintf("--%s-network names one", r), "there is no network %s for the %s side: there are %s", n.Network, r, p.names(nil))
+				p.refuse("network-unknown", "there is no network %s for the %s side: there are %s", n.Network, r, p.names(nil))
 			}
 		}
 		p.NICs[i].Roles = append(p.NICs[i].Roles, r)
@@ -280,21 +279,20 @@ func (p *Plan) networks() {
 	}
 	bridge := spec.network(Bridge)
 	if i := slices.IndexFunc(p.NICs, func(a Adapter) bool { return a.Network == bridge.Network }); i >= 0 {
-		p.refuse("bridge-shared", "", "the bridge network %s is the %s network too: containers would be on it with addresses of their own", bridge.Network, p.NICs[i].Roles[0])
+		p.refuse("bridge-shared", "the bridge network %s is the %s network too: containers would be on it with addresses of their own", bridge.Network, p.NICs[i].Roles[0])
 	}
 	p.NICs = append(p.NICs, Adapter{Network: bridge.Network, Slot: firstSlot + len(p.NICs)*slotStep, Roles: []Role{Bridge}})
 	n := p.network(bridge.Network)
 	switch {
 	case p.site.VCenter && n == nil:
-		p.refuse("bridge-missing", "--bridge-network names one; on vCenter it is made by hand, for this purpose alone",
-			"there is no distributed port group %s for the bridge: there are %s", bridge.Network, p.names((*Network).bridges))
+		p.refuse("bridge-missing", "there is no distributed port group %s for the bridge: there are %s", bridge.Network, p.names((*Network).bridges))
 	case p.site.VCenter && !n.bridges():
-		p.refuse("bridge-standard", "", "on vCenter the bridge network must be a distributed port group, and %s is none: there are %s", bridge.Network, p.names((*Network).bridges))
+		p.refuse("bridge-standard", "on vCenter the bridge network must be a distributed port group, and %s is none: there are %s", bridge.Network, p.names((*Network).bridges))
 	case n == nil:
 		p.MakesPortGroup = true
 		p.MakesSwitch = p.host == nil || !slices.ContainsFunc(p.host.VSwitches, func(v types.HostVirtualSwitch) bool { return v.Name == bridge.Network })
 		if !p.MakesSwitch {
-			p.warn("switch-leftover", "", "there is a switch %s without such a port group: it is used, and stays when the VCH goes", bridge.Network)
+			p.warn("switch-leftover", "there is a switch %s without such a port group: it is used, and stays when the VCH goes", bridge.Network)
 		}
 	}
 	aliases := map[string]bool{string(Bridge): true}
@@ -303,19 +301,19 @@ func (p *Plan) networks() {
 		n := p.network(c.Network)
 		switch {
 		case n == nil:
-			p.refuse("container-network", "", "there is no network %s for containers: there are %s", c.Network, p.names(nil))
+			p.refuse("container-network", "there is no network %s for containers: there are %s", c.Network, p.names(nil))
 		case p.site.VCenter && !n.bridges():
-			p.refuse("container-network", "", "on vCenter a network for containers must be a distributed port group, and %s is none", c.Network)
+			p.refuse("container-network", "on vCenter a network for containers must be a distributed port group, and %s is none", c.Network)
 		}
 		if aliases[alias] {
-			p.refuse("container-network", "", "two networks for containers are called %s", alias)
+			p.refuse("container-network", "two networks for containers are called %s", alias)
 		}
 		if strings.ContainsAny(alias, "|/") {
-			p.refuse("container-network", "--container-network PORTGROUP:ALIAS gives it another name", "a network for containers cannot be called %s", alias)
+			p.refuse("container-alias", "a network for containers cannot be called %s", alias)
 		}
 		aliases[alias] = true
 		if len(c.Ranges) > 0 && !c.Gateway.IsValid() {
-			p.refuse("container-network", "", "the address range of %s needs a gateway", c.Network)
+			p.refuse("container-network", "the address range of %s needs a gateway", c.Network)
 		}
 	}
 }
@@ -341,7 +339,7 @@ func (p *Plan) names(want func(*Network) bool) string {
 func (p *Plan) static(r Role, n RoleNet) {
 	own := p.spec.Networks[r]
 	if n.Gateway.IsValid() && !n.IP.IsValid() {
-		p.refuse("gateway", "", "the %s network has a gateway and no static address", r)
+		p.refuse("gateway", "the %s network has a gateway and no static address", r)
 		return
 	}
 	if !n.IP.IsValid() {
@@ -349,21 +347,21 @@ func (p *Plan) static(r Role, n RoleNet) {
 	}
 	switch {
 	case n.Gateway.IsValid() && !n.IP.Contains(n.Gateway):
-		p.refuse("gateway", "", "gateway %s of the %s network is not in %s", n.Gateway, r, n.IP.Masked())
+		p.refuse("gateway", "gateway %s of the %s network is not in %s", n.Gateway, r, n.IP.Masked())
 	case r == Public && !n.Gateway.IsValid():
-		p.refuse("gateway", "--gateway IP", "a static address on the public network needs a gateway")
+		p.refuse("gateway-missing", "a static address on the public network needs a gateway")
 	case r != Public && own.Gateway.IsValid() && len(own.Destinations) == 0 && n.Network != p.spec.network(Public).Network:
-		p.refuse("gateway", fmt.Sprintf("--%s-network-gateway DESTINATION:IP", r), "the gateway of the %s network needs destinations: the default route is the public network's", r)
+		p.refuse("gateway-destinations", "the gateway of the %s network needs destinations: the default route is the public network's", r)
 	}
 	for _, other := range outer {
 		o := p.spec.Networks[other]
 		if other < r && own.IP.IsValid() && o.IP.IsValid() && o.IP != own.IP && p.spec.name(other) == n.Network {
-			p.refuse("static-twice", "", "%s has two static addresses, %s for %s and %s for %s: an adapter has one", n.Network, o.IP, other, own.IP, r)
+			p.refuse("static-twice", "%s has two static addresses, %s for %s and %s for %s: an adapter has one", n.Network, o.IP, other, own.IP, r)
 		}
 	}
 	for _, m := range p.site.Machines {
 		if ip := assignedIP(m.Keys); m.On && ip == n.IP.Addr().String() {
-			p.refuse("address-taken", "", "VCH %s has the address %s already", m.Name, ip)
+			p.refuse("address-taken", "VCH %s has the address %s already", m.Name, ip)
 			return
 		}
 	}
@@ -381,17 +379,17 @@ func (p *Plan) existing() {
 			if markerOf(m) != "" {
 				what = "a VCH"
 			}
-			p.refuse("exists", fmt.Sprintf("labctl vch down %s removes a VCH; another name leaves it alone", p.Name), "there is %s called %s already", what, p.Name)
+			p.refuse("exists", "there is %s called %s already", what, p.Name)
 			return
 		}
 	}
 	if p.pool != nil && slices.ContainsFunc(p.site.Machines, func(m Machine) bool { return m.Pool == p.pool.Ref }) {
-		p.refuse("pool-taken", "", "there is a resource pool %s with machines in it that are no VCH", p.Name)
+		p.refuse("pool-taken", "there is a resource pool %s with machines in it that are no VCH", p.Name)
 	}
 	if p.site.VCenter && p.folder() != (Ref{}) {
 		p.MakesFolder = false
 		if f := p.folder(); slices.ContainsFunc(p.site.Machines, func(m Machine) bool { return m.Parent == f }) {
-			p.refuse("folder-taken", "", "there is a folder %s with machines in it that are no VCH", p.Name)
+			p.refuse("folder-taken", "there is a folder %s with machines in it that are no VCH", p.Name)
 		}
 	}
 }
@@ -418,18 +416,17 @@ var rulesetNames = []string{"vic-engine", "vSPC", "remoteSerialPort"}
 func (p *Plan) support() {
 	s := p.site
 	if s.Features == nil {
-		p.warn("license-unknown", "", "the licenses could not be read: containers need one with the feature serialuri")
+		p.warn("license-unknown", "the licenses could not be read: containers need one with the feature serialuri")
 	} else {
 		for _, f := range []string{"serialuri", "dvs"} {
 			if f == "dvs" && !s.VCenter || s.licensed(f) {
 				continue
 			}
-			p.refuse("license", "the free license has none, and blocks changes through the API too; evaluation mode has everything",
-				"no license has the feature %s, which VIC needs", f)
+			p.refuse("license", "no license has the feature %s, which VIC needs", f)
 		}
 	}
 	if s.SerialPersisted != nil && !*s.SerialPersisted {
-		p.warn("serial-option", "", "vCenter's option %s is set to true, as VIC needs it", optionSerial)
+		p.warn("serial-option", "vCenter's option %s is set to true, as VIC needs it", optionSerial)
 	}
 	mgmt := p.spec.network(Management).IP
 	for _, h := range s.Hosts {
@@ -439,14 +436,17 @@ func (p *Plan) support() {
 		if h.OutgoingBlocked != nil && !*h.OutgoingBlocked {
 			continue
 		}
-		var offer string
+		var offer, limited string
 		open := false
 		for _, r := range h.Rulesets {
 			if !opens(r) {
 				continue
 			}
-			if r.Enabled && admits(r, mgmt) {
+			switch {
+			case r.Enabled && admits(r, mgmt):
 				open = true
+			case r.Enabled:
+				limited = r.Key
 			}
 			if !r.Enabled && slices.Contains(rulesetNames, r.Key) && (offer == "" || slices.Index(rulesetNames, r.Key) < slices.Index(rulesetNames, offer)) {
 				offer = r.Key
@@ -456,24 +456,26 @@ func (p *Plan) support() {
 		case open:
 		case offer != "" && p.spec.OpenFirewall:
 			p.firewall = append(p.firewall, firewallFix{h.FirewallSystem, h.Name, offer})
-			p.warn("firewall-opened", "", "the firewall rule set %s is enabled on %s, and stays so", offer, h.Name)
+			p.warn("firewall-opened", "the firewall rule set %s is enabled on %s, and stays so", offer, h.Name)
 		case offer != "":
-			p.refuse("firewall", "--open-firewall enables it", "the firewall of %s closes port %d outwards, which containers need: the rule set %s is off", h.Name, containerPort, offer)
+			p.refuse("firewall", "the firewall of %s closes port %d outwards, which containers need: the rule set %s is off", h.Name, containerPort, offer)
+		case limited != "":
+			p.refuse("firewall-addresses", "the firewall of %s has the rule set %s for other addresses than %s", h.Name, limited, mgmt.Addr())
 		default:
-			p.refuse("firewall", "", "the firewall of %s closes port %d outwards, which containers need, and has none of the rule sets %s", h.Name, containerPort, strings.Join(rulesetNames, ", "))
+			p.refuse("firewall-rules", "the firewall of %s closes port %d outwards, which containers need, and has none of the rule sets %s", h.Name, containerPort, strings.Join(rulesetNames, ", "))
 		}
 	}
 	if major, _, _ := strings.Cut(s.APIVersion, "."); atoi(major) >= 8 {
-		p.warn("version", "", "VIC was made for vSphere 6.5 to 7.0: on %s nothing is known to work", s.APIVersion)
+		p.warn("version", "VIC was made for vSphere 6.5 to 7.0: on %s nothing is known to work", s.APIVersion)
 	}
 	if p.spec.OwnUser {
-		p.warn("ops-user", "--ops-user names another account for the appliance", "the password of %s goes into the VCH: whoever owns the appliance has it", p.spec.User)
+		p.warn("ops-user", "the password of %s goes into the VCH: whoever owns the appliance has it", p.spec.User)
 	}
 	if p.spec.tls() == TLSNone {
-		p.warn("no-tls", "", "without TLS whoever reaches port %d can do everything with the containers", TLSNone.port())
+		p.warn("no-tls", "without TLS whoever reaches port %d can do everything with the containers", TLSNone.port())
 	}
 	if p.spec.tls() == TLSVerify && p.spec.certName() == "" {
-		p.refuse("cname", "--tls-cname NAME, or a static address with --ip and --gateway, or --tls server", "client authentication needs the VCH's name or address before it boots, and DHCP gives one after")
+		p.refuse("cname", "client authentication needs the VCH's name or address before it boots, and DHCP gives one after")
 	}
 }
 

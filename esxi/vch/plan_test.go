@@ -117,18 +117,18 @@ func TestFindings(t *testing.T) {
 		"unknown license":         {func(s *Site, _ *Spec) { s.Features = nil }, nil},
 		"firewall":                {func(s *Site, _ *Spec) { s.Hosts[0].Rulesets[0].Enabled = false }, []string{"firewall"}},
 		"firewall opened":         {func(s *Site, v *Spec) { s.Hosts[0].Rulesets[0].Enabled, v.OpenFirewall = false, true }, nil},
-		"firewall without a rule": {func(s *Site, _ *Spec) { s.Hosts[0].Rulesets[0].Rule[0].EndPort = 80 }, []string{"firewall"}},
+		"firewall without a rule": {func(s *Site, _ *Spec) { s.Hosts[0].Rulesets[0].Rule[0].EndPort = 80 }, []string{"firewall-rules"}},
 		"firewall open":           {func(s *Site, _ *Spec) { s.Hosts[0].Rulesets[0].Enabled = false; *s.Hosts[0].OutgoingBlocked = false }, nil},
 		"firewall for others": {func(s *Site, v *Spec) {
 			s.Hosts[0].Rulesets[0].AllowedHosts = &types.HostFirewallRulesetIpList{IpNetwork: []types.HostFirewallRulesetIpNetwork{{Network: "10.0.0.0", PrefixLength: 8}}}
 			v.Networks[Public] = RoleNet{IP: cidr("192.168.1.5/24"), Gateway: ip("192.168.1.1")}
-		}, []string{"firewall"}},
+		}, []string{"firewall-addresses"}},
 		"datastore":         {func(_ *Site, v *Spec) { v.Datastore = "nope" }, []string{"datastore-unknown"}},
 		"two datastores":    {func(s *Site, _ *Spec) { s.Datastores = append(s.Datastores, Datastore{Name: "ds2", Accessible: true}) }, []string{"datastore-ambiguous"}},
 		"full":              {func(s *Site, _ *Spec) { s.Datastores[0].Free = 1000 }, []string{"datastore-full"}},
 		"no network":        {func(_ *Site, v *Spec) { v.Networks[Public] = RoleNet{Network: "nope"} }, []string{"network-unknown"}},
 		"bridge is public":  {func(_ *Site, v *Spec) { v.Networks[Bridge] = RoleNet{Network: "VM Network"} }, []string{"bridge-shared"}},
-		"no gateway":        {func(_ *Site, v *Spec) { v.Networks[Public] = RoleNet{IP: cidr("10.0.0.5/24")} }, []string{"gateway"}},
+		"no gateway":        {func(_ *Site, v *Spec) { v.Networks[Public] = RoleNet{IP: cidr("10.0.0.5/24")} }, []string{"gateway-missing"}},
 		"gateway outside":   {func(_ *Site, v *Spec) { v.Networks[Public] = RoleNet{IP: cidr("10.0.0.5/24"), Gateway: ip("10.1.0.1")} }, []string{"gateway", "gateway", "gateway"}},
 		"verify and DHCP":   {func(_ *Site, v *Spec) { v.TLS = TLSVerify }, []string{"cname"}},
 		"verify and a name": {func(_ *Site, v *Spec) { v.TLS, v.Cname = TLSVerify, "vch1.lab.local" }, nil},

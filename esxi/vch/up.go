@@ -154,7 +154,7 @@ func gather(plans []*Plan) (all []Finding, bad bool) {
 	names := map[string]bool{}
 	for _, p := range plans {
 		if names[p.Name] {
-			p.refuse("name-twice", "", "two VCHs are to be called %s", p.Name)
+			p.refuse("name-twice", "two VCHs are to be called %s", p.Name)
 		}
 		names[p.Name] = true
 		for _, f := range p.Findings {
