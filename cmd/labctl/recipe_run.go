@@ -671,11 +671,6 @@ func (a *app) typeRecipe(ctx context.Context, j *job, f *running) error {
 		return err
 	}
 	j.vars.Speed = view.speed
-	if effects := effectsOf(j.verdict); j.host != nil && !j.sim && slices.Max(effects) > dcui.PingTest {
-		if err := a.acting(j.host.Name, command+" "+j.recipe.Name, effects...); err != nil {
-			return err
-		}
-	}
 	res, err := a.typeOn(ctx, j, kb, view.show)
 	view.finish(res, err)
 	if failed := a.result(res, func(p *page) { res.write(p, j) }); err == nil {
