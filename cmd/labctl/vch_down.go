@@ -122,6 +122,9 @@ func (a *app) vchDown(ctx context.Context, f *vchDownFlags, names []string) erro
 		if len(r.Left) > 0 {
 			out.Exit = exitChanged
 		}
+		if !r.Found {
+			a.say("%s: there is no such VCH, and nothing of it is left", r.Name)
+		}
 	}
 	if err := a.result(out, func(pg *page) { a.writeRemovals(pg, res) }); err != nil {
 		return err
@@ -181,8 +184,7 @@ func (a *app) vchChoose(ctx context.Context, s *vchSession, f *vchDownFlags) ([]
 func (a *app) writeRemovals(pg *page, list []vch.Removal) {
 	for _, r := range list {
 		switch {
-		case !r.Found:
-			pg.printf("%s: there is no such VCH, and nothing of it is left\n", r.Name)
+		case !r.Found: // said on stderr
 		case len(r.Left) == 0:
 			pg.printf("%s: removed\n", r.Name)
 		default:
