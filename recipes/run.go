@@ -716,6 +716,11 @@ func (r *run) askOnce(ctx context.Context, c Condition, start time.Time, within 
 			silence.Reset(tellEvery)
 			r.waiting(c.String(), time.Since(start), within)
 		case <-ctx.Done():
+			// A Prober hears ctx too, and is asked one thing at a time.
+			select {
+			case <-done:
+			case <-time.After(time.Second):
+			}
 			return false, ctx.Err()
 		}
 	}

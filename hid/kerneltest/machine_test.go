@@ -206,8 +206,8 @@ type qmp struct {
 	in   *json.Decoder
 }
 
-func dialQMP(socket string) (*qmp, error) {
-	conn, err := net.Dial("unix", socket)
+func dialQMP(ctx context.Context, socket string, ended chan error) (*qmp, error) {
+	conn, err := dialWhenThere(ctx, socket, ended)
 	if err != nil {
 		return nil, err
 	}
@@ -350,7 +350,7 @@ func (m *machine) run(ctx context.Context) (err error) {
 		return fmt.Errorf("starting qemu: %w: %s", err, stderr.String())
 	}
 	defer results.Close()
-	if m.qmp, err = dialQMP(filepath.Join(m.dir, "qmp")); err != nil {
+	if m.qmp, err = dialQMP(ctx, filepath.Join(m.dir, "qmp"), ended); err != nil {
 		return fmt.Errorf("starting qemu: %w", err)
 	}
 	defer m.qmp.conn.Close()
@@ -361,10 +361,8 @@ func (m *machine) run(ctx context.Context) (err error) {
 			return err
 		}
 		line, err := in.ReadString('\n')
-		if line != "" {
-			patience = m.silence
-		}
 		if line = strings.TrimRight(line, "\r\n"); line != "" {
+			patience = m.silence // a port that is set up can make an empty line
 			if reply := m.onLine(m, line); reply != "" {
 				if _, err := io.WriteString(results, reply); err != nil {
 					return err
