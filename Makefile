@@ -32,9 +32,11 @@ lint: ## gofmt, vet, staticcheck
 # Debian's they need beyond QEMU they fetch into the user's cache, without root.
 test: ## all tests, with the race detector where there is a C compiler
 	@[ -n "$(RACE)" ] || echo "*** no C compiler or no cgo: the race detector is SKIPPED ***"
-	@if ! command -v qemu-system-x86_64 >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	  echo "installing qemu-system-x86, which the tests of the keyboard need"; apt-get update -q || true; \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends qemu-system-x86 || true; fi
+	@missing=; command -v qemu-system-x86_64 >/dev/null || missing=qemu-system-x86; \
+	[ -x /usr/sbin/sshd ] || missing="$$missing openssh-server openssh-client"; \
+	if [ -n "$$missing" ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  echo "installing for the tests of the keyboard: $$missing"; apt-get update -q || true; \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing || true; fi
 	@skipped=$$(mktemp); trap 'rm -f "$$skipped"' EXIT; code=0; \
 	LABCTL_SKIPPED=$$skipped $(GO) test $(RACE) -parallel 6 -timeout 30m ./... || code=$$?; \
 	if [ -s "$$skipped" ]; then echo "*** SKIPPED, so this run proves less than it could:"; sed 's/^/***   /' "$$skipped"; fi; \
