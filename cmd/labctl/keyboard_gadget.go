@@ -111,7 +111,7 @@ func (g *usbKeyboard) start(ctx context.Context, a *app, u keyboardPlace, o keyb
 		return nil, err
 	}
 	// A stopped labctl would hold its key down.
-	signal.Ignore(syscall.SIGTSTP)
+	signal.Ignore(stopSignals...)
 	a.leaving("the keyboard, which its watchdog unbinds now")
 	port := a.readChosenPort(o.Root)
 	for try := 1; ; try++ {
@@ -202,7 +202,7 @@ func (g *usbKeyboard) close(a *app) error {
 		} else {
 			g.dog.pipe.Close() // let it try
 		}
-		signal.Reset(syscall.SIGTSTP)
+		signal.Reset(stopSignals...)
 		a.leaving("")
 	}
 	if g.lock != nil {
