@@ -428,7 +428,7 @@ func TestParseKeyboardURI(t *testing.T) {
 // password describe.
 func TestModelKeyboard(t *testing.T) {
 	a := &app{env: testEnv(t)}
-	kb, err := a.openKeyboard(t.Context(), keyboardOptions{URI: "sim:", Facts: map[string]string{"caps": "on"}, Password: esxi.NewSecret("Vmw4re!")})
+	kb, err := a.openKeyboard(t.Context(), keyboardOptions{URI: "sim:", Facts: map[string]string{"caps": "on"}, Password: new(esxi.NewSecret("Vmw4re!"))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -461,7 +461,7 @@ func TestModelKeyboard(t *testing.T) {
 // A number on the keypad under Alt is one character, however many digits it has.
 func TestModelTakesKeypadCodes(t *testing.T) {
 	a := &app{env: testEnv(t)}
-	kb, err := a.openKeyboard(t.Context(), keyboardOptions{URI: "sim:", Facts: map[string]string{"screen": "welcome"}, Password: esxi.NewSecret("n")})
+	kb, err := a.openKeyboard(t.Context(), keyboardOptions{URI: "sim:", Facts: map[string]string{"screen": "welcome"}, Password: new(esxi.NewSecret("n"))})
 	if err != nil {
 		t.Fatal(err)
 	}
