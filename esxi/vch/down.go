@@ -93,7 +93,7 @@ func Down(ctx context.Context, c *esxi.Client, targets []Target, o DownOptions) 
 	k.clean(ctx, victims)
 	out := make([]Removal, len(victims))
 	for i, v := range victims {
-		out[i] = Removal{Name: v.name, Found: v.found(), Removed: v.removed, Kept: v.kept, Left: v.left}
+		out[i] = Removal{Name: v.name, Found: v.found(), Removed: append([]string{}, v.removed...), Kept: v.kept, Left: append([]string{}, v.left...)}
 	}
 	return out, nil
 }
@@ -373,7 +373,10 @@ func readDetails(ctx context.Context, c *esxi.Client, refs []Ref) (map[Ref]conta
 // made for it, what vic-machine makes by its rules, and what the journal holds.
 // All of it counts only where the inventory shows it in the right place.
 func (k *cleaner) objects(v *victim) {
-	pending := slices.Concat(v.journal.Pending(), v.made)
+	pending := v.made
+	if !k.undoing { // what an earlier run left, volumes that were kept among it, is no business of one that failed
+		pending = slices.Concat(v.journal.Pending(), v.made)
+	}
 	add := func(o Object) {
 		if o.ID == "" && slices.Contains([]string{"pool", "folder"}, o.Kind) || slices.ContainsFunc(v.objects, o.same) {
 			return
@@ -951,6 +954,9 @@ func (v *victim) settle(k *cleaner) {
 	for _, o := range v.journal.Pending() {
 		if v.unsure || k.dead != nil {
 			break
+		}
+		if k.undoing && !slices.ContainsFunc(v.made, o.same) {
+			continue
 		}
 		if o.Kind == "vm" && v.machine != nil && strings.Contains(left, v.machine.Name+" ") && v.stuck || strings.Contains(left, o.String()) {
 			continue

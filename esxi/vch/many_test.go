@@ -142,6 +142,76 @@ func TestBootFailures(t *testing.T) {
 	}
 }
 
+// An appliance that is off again before its machine is looked at was on all
+// the same.
+func TestOffAtOnce(t *testing.T) {
+	l := startLab(t, "standalone")
+	l.arm(`{"fault": "boot-power-off"}`)
+	l.arm(`{"fault": "hold", "call": 1, "method": "CreateFilter", "when": "before"}`)
+	j := l.job("esxi", "t1")
+	ended := make(chan error, 1)
+	go func() {
+		_, _, err := l.up("esxi", j, Options{Address: 30 * time.Second, Ready: 30 * time.Second})
+		ended <- err
+	}()
+	off := func(s labState) bool {
+		return s.Faults[0].Fired > 0 && strings.Contains(s.things(), "{t1 off}")
+	}
+	for !off(l.state()) {
+		select {
+		case err := <-ended:
+			t.Fatalf("it ended early: %v", err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	l.call("POST", "/release", "")
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "the appliance powered itself off") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// What is taken back is what this run made: volumes that an earlier VCH of the
+// name left on purpose are not.
+func TestUndoLeavesVolumes(t *testing.T) {
+	for _, path := range paths {
+		t.Run(path.via, func(t *testing.T) {
+			t.Parallel()
+			l := startLab(t, path.scene)
+			j := l.job(path.via, "t1")
+			j.Spec.Volumes = []Volume{{Label: "default", Datastore: "datastore1", Path: "vols/t1"}}
+			if _, _, err := l.up(path.via, j, Options{}); err != nil {
+				t.Fatal(err)
+			}
+			if r, _, err := l.down(path.via, l.target(path.via, "t1"), DownOptions{}); err != nil || len(r.Left) > 0 {
+				t.Fatalf("%+v %v", r, err)
+			}
+			kept := l.state().things()
+			if !strings.Contains(kept, "vols/t1/") {
+				t.Fatalf("down did not keep the volumes:\n%s", kept)
+			}
+			for _, volumes := range [][]Volume{nil, j.Spec.Volumes} {
+				l.arm(`{"fault": "component-fails", "component": "vicadmin"}`)
+				again := l.job(path.via, "t1")
+				again.Spec.Volumes = volumes
+				_, _, err := l.up(path.via, again, Options{})
+				l.disarm()
+				var up *UpError
+				if !errors.As(err, &up) || len(up.Left) > 0 {
+					t.Errorf("got %v", err)
+				}
+				if d := cmp.Diff(kept, l.state().things()); d != "" {
+					t.Errorf("the lab is not as it was:\n%s", d)
+				}
+			}
+			// What was kept is still known, for when somebody wants it gone.
+			r, _, err := l.down(path.via, l.target(path.via, "t1"), DownOptions{Volumes: true})
+			if err != nil || len(r.Left) > 0 || strings.Contains(string(l.state().Files), "vols") {
+				t.Errorf("%+v %v\n%s", r, err, l.state().Files)
+			}
+		})
+	}
+}
+
 func TestKeep(t *testing.T) {
 	l := startLab(t, "standalone")
 	before := l.state().things()

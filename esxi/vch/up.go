@@ -269,8 +269,10 @@ func (r *upRun) step(format string, args ...any) {
 }
 
 // make announces an object, makes it, and notes what it is. What the server
-// refused was not made; after any other failure it may have been.
+// refused was not made by this run, and what the journal has of an earlier one
+// stays in it; after any other failure it may have been made.
 func (r *upRun) make(o Object, call func() (id string, err error)) error {
+	earlier := slices.ContainsFunc(r.job.Journal.Pending(), o.same)
 	if err := r.job.Journal.announce(o); err != nil {
 		return err
 	}
@@ -280,6 +282,9 @@ func (r *upRun) make(o Object, call func() (id string, err error)) error {
 		var failed *taskError
 		if refused(err) || errors.As(err, &failed) {
 			r.objects = r.objects[:len(r.objects)-1]
+			if earlier {
+				return err
+			}
 			return errors.Join(err, r.job.Journal.forget(o))
 		}
 		return err
