@@ -203,6 +203,7 @@ type cleaner struct {
 	on      func(Event)
 	volumes bool
 	undoing bool
+	others  []neighbour // VCHs that stay, where the victims have stores that they could use too
 
 	mu   sync.Mutex
 	dead error // why nothing more is tried: the server is silent
@@ -325,6 +326,11 @@ func (k *cleaner) inspect(ctx context.Context, victims []*victim) error {
 				}
 			}
 		}
+	}
+	if err := k.readOthers(ctx, victims); err != nil {
+		return err
+	}
+	for _, v := range victims {
 		k.objects(v)
 	}
 	return nil
@@ -404,17 +410,7 @@ func (k *cleaner) objects(v *victim) {
 		if store, folder := splitPath(m.Path); folder != "" {
 			add(Object{Kind: "directory", Name: onStore(store, folder), Parent: v.dc.Value})
 		}
-		k.imageStores(v, add, labctls && made("images"))
-		for label, u := range v.config.Storage.Volumes {
-			if k.undoing {
-				break // only those that the failed run made: they are in its list
-			}
-			if u.Scheme != "ds" || !strings.HasPrefix(u.Path, "[") {
-				v.kept = append(v.kept, fmt.Sprintf("volume store %s: %s://%s%s", label, u.Scheme, u.Host, u.Path))
-				continue
-			}
-			add(Object{Kind: "volume", Name: u.Path, Parent: v.dc.Value})
-		}
+		k.stores(v, add, made("images"), labctls)
 	}
 	for _, o := range pending {
 		k.fromJournal(v, o, add)
@@ -473,31 +469,6 @@ func (k *cleaner) bridgeName(v *victim) string {
 		}
 	}
 	return v.machine.Keys[keyBridge]
-}
-
-// imageStores adds a VCH's images where they are outside of its own folder.
-// What another VCH keeps beside them stays.
-func (k *cleaner) imageStores(v *victim, add func(Object), whole bool) {
-	_, own := splitPath(v.machine.Path)
-	for _, u := range v.config.Storage.ImageStores {
-		dir := strings.Trim(u.Path, "/")
-		if dir == "" || dir == own || u.Scheme != "ds" || badPath(dir) {
-			continue
-		}
-		shared := slices.ContainsFunc(k.site.Machines, func(m Machine) bool {
-			return m.Ref != v.machine.Ref && markerOf(m) != "" && m.Keys.either(readPrefix+"storage/image_stores|0/Path") == u.Path
-		})
-		if whole && !shared {
-			add(Object{Kind: "images", Name: onStore(u.Host, dir), Parent: v.dc.Value})
-			continue
-		}
-		if v.machine.UUID != "" {
-			add(Object{Kind: "images", Name: onStore(u.Host, dir, "VIC", v.machine.UUID), Parent: v.dc.Value})
-		}
-		if !shared {
-			add(Object{Kind: "images", Name: onStore(u.Host, dir, "kvStores"), Parent: v.dc.Value})
-		}
-	}
 }
 
 // each runs do for all victims side by side.
@@ -750,10 +721,16 @@ func (k *cleaner) appliance(ctx context.Context, v *victim) {
 		return
 	}
 	for _, o := range v.objects {
-		if o.Kind == "images" || o.Kind == "volume" && k.volumes {
-			k.files(ctx, v, o)
-		} else if o.Kind == "volume" {
+		if o.Kind != "images" && o.Kind != "volume" {
+			continue
+		}
+		switch who := k.userOf(o); {
+		case who != "":
+			v.kept = append(v.kept, fmt.Sprintf("%v: VCH %s has it too", o, who))
+		case o.Kind == "volume" && !k.volumes:
 			v.kept = append(v.kept, o.String())
+		default:
+			k.files(ctx, v, o)
 		}
 	}
 	if len(v.left) > 0 && v.stuck {

@@ -469,6 +469,74 @@ func TestStores(t *testing.T) {
 	}
 }
 
+// What VCHs share goes with the last of them: not with the first, and not when
+// one of them fails. A volume store without a path has vic-machine's.
+func TestSharedStores(t *testing.T) {
+	for _, path := range paths {
+		t.Run(path.via, func(t *testing.T) {
+			t.Parallel()
+			l := startLab(t, path.scene)
+			before := l.state().things()
+			for _, fails := range []bool{false, true} {
+				jobs := []Job{l.job(path.via, "t1"), l.job(path.via, "t2")}
+				for _, j := range jobs {
+					j.Spec.ImagePath = "lab/pictures"
+					j.Spec.Volumes = []Volume{{Label: "default", Datastore: "datastore1"}}
+				}
+				if fails {
+					l.arm(`{"fault": "component-fails", "component": "vicadmin", "vch": "t1"}`)
+				}
+				_, err := l.session(path.via, func(c *esxi.Client) error {
+					out, err := Up(t.Context(), c, jobs, Options{})
+					if err == nil && (out[0].Err != nil) != fails {
+						t.Error(out[0].Err)
+					}
+					if err == nil && out[1].Err != nil {
+						t.Error(out[1].Err)
+					}
+					return err
+				})
+				l.disarm()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, j := range jobs {
+					j.Journal.Done()
+				}
+				_, err = l.session(path.via, func(c *esxi.Client) error {
+					d, err := Inspect(t.Context(), c, "t2")
+					if err == nil && d.VMX[readPrefix+"storage/VolumeLocations|default/Path"] != "[datastore1] VIC" {
+						t.Errorf("%v", d.Volumes)
+					}
+					return err
+				})
+				if err != nil {
+					t.Error(err)
+				}
+				if !fails {
+					r, _, err := l.down(path.via, l.target(path.via, "t1"), DownOptions{Volumes: true})
+					if err != nil || len(r.Left) > 0 || !strings.Contains(strings.Join(r.Kept, "\n"), "volume store [datastore1] VIC/volumes: VCH t2 has it too") {
+						t.Errorf("%+v %v", r, err)
+					}
+				}
+				files := string(l.state().Files)
+				if !strings.Contains(files, `"[datastore1] VIC/volumes/"`) || !strings.Contains(files, `"[datastore1] lab/pictures/kvStores/"`) || strings.Contains(files, "] t1/") {
+					t.Errorf("while t2 is there:\n%s", files)
+				}
+				// What is known of t1 on this machine is not needed for it.
+				l.dir = t.TempDir()
+				r, _, err := l.down(path.via, l.target(path.via, "t2"), DownOptions{Volumes: true})
+				if err != nil || len(r.Left) > 0 || len(r.Kept) > 0 {
+					t.Errorf("%+v %v", r, err)
+				}
+				if d := cmp.Diff(before, l.state().things()); d != "" {
+					t.Errorf("the lab is not as it was:\n%s", d)
+				}
+			}
+		})
+	}
+}
+
 // vic-machine forbids vCenter's users to destroy its VCHs. Down lifts that.
 func TestDestroyDisabled(t *testing.T) {
 	l := startLab(t, "nuc")

@@ -137,7 +137,7 @@ func Up(ctx context.Context, c *esxi.Client, jobs []Job, o Options) ([]Outcome, 
 	if err := prepare(ctx, c, plans); err != nil {
 		return nil, err
 	}
-	shared := &shared{images: map[string]*images{}, bridges: map[string]bool{}}
+	shared := &shared{images: map[string]*images{}, bridges: map[string]bool{}, folders: map[string]bool{}}
 	var wg sync.WaitGroup
 	for i, j := range jobs {
 		r := &upRun{c: c, p: plans[i], o: &o, job: j, shared: shared, tell: tell}
@@ -206,6 +206,7 @@ type shared struct {
 	mu      sync.Mutex
 	images  map[string]*images // by datastore
 	bridges map[string]bool    // made by this run
+	folders map[string]bool    // the same, on datastores
 
 	keyMaking sync.Mutex
 	key       *rsa.PrivateKey // of the servers that no client verifies
@@ -252,6 +253,7 @@ type upRun struct {
 	at      made
 	sk      *SecretKey
 	objects []Object // made, or perhaps made
+	part    []Object // folders that another VCH of labctl made, and that this one uses too
 	bridge  string   // port group that this run made
 	now     string   // what is being done
 	stored  bool     // certificates are on disk
@@ -561,7 +563,12 @@ func (r *upRun) keys(certs *Certificates) (Keys, error) {
 			done = append(done, o.Kind)
 		}
 	}
-	for k, v := range r.p.marks(done, r.bridge) {
+	for _, o := range r.part {
+		if o.Kind != "parent" {
+			done = append(done, o.Kind)
+		}
+	}
+	for k, v := range r.p.marks(done, r.bridge, parents(r.objects, r.part)) {
 		if v != "" {
 			keys[k] = v
 		}
@@ -614,55 +621,6 @@ func (r *upRun) readMachine(ctx context.Context) error {
 func (r *upRun) makeImages(ctx context.Context) error {
 	r.step("bring the images to %s", onStore(r.p.Datastore, r.at.folder))
 	return r.shared.imagesOn(r.p.Datastore).place(ctx, r)
-}
-
-// makeStores makes the folders for volumes and images. One that is there
-// already is somebody's, and stays when this run fails.
-func (r *upRun) makeStores(ctx context.Context) error {
-	var dirs []Object
-	for _, v := range r.p.spec.Volumes {
-		if v.NFS == nil {
-			dirs = append(dirs, Object{Kind: "volume", Name: onStore(v.Datastore, v.folder()), Parent: r.p.datacenter.Value})
-		}
-	}
-	if r.p.spec.ImagePath != "" {
-		dirs = append(dirs, Object{Kind: "images", Name: onStore(r.p.Datastore, r.p.spec.ImagePath), Parent: r.p.datacenter.Value})
-	}
-	for _, dir := range dirs {
-		for _, o := range withParents(dir) {
-			if err := r.makeDirectory(ctx, o); err != nil && faultOf(err) != "FileAlreadyExists" {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// withParents returns a folder after those that it lies in. They are made one
-// by one, so that it is known which of them were there.
-func withParents(o Object) []Object {
-	store, folder := splitPath(o.Name + "/x")
-	parts := strings.Split(folder, "/")
-	var out []Object
-	for i := range len(parts) - 1 {
-		out = append(out, Object{Kind: "parent", Name: onStore(store, parts[:i+1]...), Parent: o.Parent})
-	}
-	return append(out, o)
-}
-
-func (r *upRun) makeDirectory(ctx context.Context, o Object) error {
-	fm := r.c.Vim.ServiceContent.FileManager
-	if fm == nil {
-		return errors.New("the server has no file manager")
-	}
-	if slices.ContainsFunc(r.objects, o.same) {
-		return nil
-	}
-	r.step("make the folder %s", o.Name)
-	return r.make(o, func() (string, error) {
-		_, err := methods.MakeDirectory(ctx, r.c.Vim, &types.MakeDirectory{This: *fm, Name: o.Name, Datacenter: &r.p.datacenter})
-		return "", err
-	})
 }
 
 func (r *upRun) configure(ctx context.Context, certs *Certificates) error {
