@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -27,9 +28,9 @@ type Target struct {
 
 // DownOptions say how far a removal goes.
 type DownOptions struct {
-	On      func(Event)
-	Force   bool // containers that are running too
-	Volumes bool // volume stores too
+	On      func(Event) // told of everything, one event at a time; may be nil
+	Force   bool        // containers that are running too
+	Volumes bool        // volume stores too
 }
 
 // Removal is what came of one target.
@@ -205,12 +206,15 @@ type cleaner struct {
 	undoing bool
 	others  []neighbour // VCHs that stay, where the victims have stores that they could use too
 
-	mu   sync.Mutex
-	dead error // why nothing more is tried: the server is silent
+	telling sync.Mutex // one event at a time
+	mu      sync.Mutex
+	dead    error // why nothing more is tried: the server is silent
 }
 
 func (k *cleaner) say(v *victim, kind, text string) {
 	if k.on != nil {
+		k.telling.Lock()
+		defer k.telling.Unlock()
 		k.on(Event{VCH: v.name, Kind: kind, Text: text})
 	}
 }
@@ -223,7 +227,7 @@ func (v *victim) leave(format string, args ...any) {
 
 // try carries out one removal, and reports whether the thing is gone.
 func (k *cleaner) try(ctx context.Context, v *victim, what string, do func(context.Context) error) bool {
-	if !k.act(ctx, v, what, do) {
+	if !k.act(ctx, v, "to remove "+what, what, do) {
 		return false
 	}
 	v.mu.Lock()
@@ -235,7 +239,7 @@ func (k *cleaner) try(ctx context.Context, v *victim, what string, do func(conte
 
 // prepare carries out what a removal needs first; done tells of it.
 func (k *cleaner) prepare(ctx context.Context, v *victim, done, undone string, do func(context.Context) error) bool {
-	if !k.act(ctx, v, undone, do) {
+	if !k.act(ctx, v, undone, undone, do) {
 		return false
 	}
 	k.say(v, "step", done)
@@ -243,8 +247,8 @@ func (k *cleaner) prepare(ctx context.Context, v *victim, done, undone string, d
 }
 
 // act makes one change, and reports whether it is made; what is left when it is
-// not. Each can be made twice without harm, so a lost answer is asked for again.
-func (k *cleaner) act(ctx context.Context, v *victim, what string, do func(context.Context) error) bool {
+// not, and how the wait for it is told of, are its words. Each can be made twice without harm, so a lost answer is asked for again.
+func (k *cleaner) act(ctx context.Context, v *victim, doing, what string, do func(context.Context) error) bool {
 	k.mu.Lock()
 	dead := k.dead
 	k.mu.Unlock()
@@ -252,6 +256,8 @@ func (k *cleaner) act(ctx context.Context, v *victim, what string, do func(conte
 		v.leave("%s (not tried: %v)", what, dead)
 		return false
 	}
+	stop := beat(func(so time.Duration) { k.say(v, "waiting", fmt.Sprintf("%s, after %v", doing, so)) })
+	defer stop()
 	err := again(ctx, func() error {
 		err := do(ctx)
 		if gone(err) {

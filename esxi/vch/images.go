@@ -119,9 +119,11 @@ func (r *upRun) copyImages(ctx context.Context, from string) error {
 		return errors.New("the server has no file manager")
 	}
 	appliance, bootstrap := r.p.spec.Bundle.Version.files()
+	calls, done := r.change(ctx)
+	defer done()
 	var tasks []Ref
 	for _, name := range []string{appliance, bootstrap} {
-		res, err := methods.CopyDatastoreFile_Task(ctx, r.c.Vim, &types.CopyDatastoreFile_Task{
+		res, err := methods.CopyDatastoreFile_Task(calls, r.c.Vim, &types.CopyDatastoreFile_Task{
 			This:       *fm,
 			SourceName: onStore(r.p.Datastore, from, name), SourceDatacenter: &r.p.datacenter,
 			DestinationName: onStore(r.p.Datastore, r.at.folder, name), DestinationDatacenter: &r.p.datacenter,
@@ -133,11 +135,11 @@ func (r *upRun) copyImages(ctx context.Context, from string) error {
 		tasks = append(tasks, res.Returnval)
 	}
 	for _, t := range tasks {
-		if _, err := wait(ctx, r.c, t); err != nil {
+		if _, err := wait(calls, r.c, t); err != nil {
 			return fmt.Errorf("copy the images: %w", err)
 		}
 	}
-	return nil
+	return ctx.Err()
 }
 
 // UploadError says that an image did not get to the datastore.

@@ -212,6 +212,37 @@ func TestUndoLeavesVolumes(t *testing.T) {
 	}
 }
 
+// An interrupt waits for the change that is under way: one that is given up
+// would be made after the look that decides what is to be taken back.
+func TestInterruptDrains(t *testing.T) {
+	l := startLab(t, "standalone")
+	before := l.state().things()
+	l.arm(`{"fault": "op-delay", "ms": 700}`)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	j := l.job("esxi", "t1")
+	why := errors.New("interrupted by the test")
+	_, err := l.session("esxi", func(c *esxi.Client) error {
+		out, err := Up(ctx, c, []Job{j}, Options{On: func(e Event) {
+			if strings.Contains(e.Text, "bridge network") {
+				time.AfterFunc(100*time.Millisecond, func() { cancel(why) })
+			}
+		}})
+		if err == nil {
+			err = out[0].Err
+		}
+		return err
+	})
+	l.disarm()
+	var up *UpError
+	if !errors.Is(err, why) || !errors.As(err, &up) || len(up.Left) > 0 || up.Step != "create the bridge network t1" {
+		t.Errorf("got %v", err)
+	}
+	time.Sleep(700 * time.Millisecond)
+	if d := cmp.Diff(before, l.state().things()); d != "" {
+		t.Errorf("the lab is not as it was:\n%s", d)
+	}
+}
+
 func TestKeep(t *testing.T) {
 	l := startLab(t, "standalone")
 	before := l.state().things()

@@ -115,7 +115,7 @@ func (r *upRun) makeDirectory(ctx context.Context, o Object) error {
 		return nil
 	}
 	r.step("make the folder %s", o.Name)
-	return r.make(o, func() (string, error) {
+	return r.make(ctx, o, func(ctx context.Context) (string, error) {
 		_, err := methods.MakeDirectory(ctx, r.c.Vim, &types.MakeDirectory{This: *fm, Name: o.Name, Datacenter: &r.p.datacenter})
 		return "", err
 	})

@@ -270,16 +270,33 @@ func (r *upRun) step(format string, args ...any) {
 	r.on(Event{Kind: "step", Text: r.now})
 }
 
+// change returns a context for a change on the server, and tells how long it
+// takes, until done.
+func (r *upRun) change(ctx context.Context) (_ context.Context, done func()) {
+	ctx, cancel := draining(ctx)
+	what := r.now
+	stop := beat(func(so time.Duration) { r.on(Event{Kind: "waiting", Text: fmt.Sprintf("%s, after %v", what, so)}) })
+	return ctx, func() {
+		cancel()
+		stop()
+	}
+}
+
 // make announces an object, makes it, and notes what it is. What the server
 // refused was not made by this run, and what the journal has of an earlier one
 // stays in it; after any other failure it may have been made.
-func (r *upRun) make(o Object, call func() (id string, err error)) error {
+func (r *upRun) make(ctx context.Context, o Object, call func(context.Context) (id string, err error)) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	ctx, done := r.change(ctx)
+	defer done()
 	earlier := slices.ContainsFunc(r.job.Journal.Pending(), o.same)
 	if err := r.job.Journal.announce(o); err != nil {
 		return err
 	}
 	r.objects = append(r.objects, o)
-	id, err := call()
+	id, err := call(ctx)
 	if err != nil {
 		var failed *taskError
 		if refused(err) || errors.As(err, &failed) {
@@ -359,8 +376,14 @@ func (r *upRun) build(ctx context.Context) (*Instance, error) {
 	if err := certs.Store(r.job.CertDir); err != nil {
 		return nil, err
 	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	if err := r.configure(ctx, certs); err != nil {
 		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
 	in, err := r.boot(ctx, certs)
 	if err != nil {
@@ -439,7 +462,7 @@ func (r *upRun) makePool(ctx context.Context) error {
 		return types.ResourceAllocationInfo{Reservation: types.NewInt64(0), ExpandableReservation: types.NewBool(true), Limit: types.NewInt64(n),
 			Shares: &types.SharesInfo{Level: types.SharesLevelNormal}}
 	}
-	return r.make(Object{Kind: "pool", Name: p.Name, Parent: p.parentPool.Value}, func() (string, error) {
+	return r.make(ctx, Object{Kind: "pool", Name: p.Name, Parent: p.parentPool.Value}, func(ctx context.Context) (string, error) {
 		res, err := methods.CreateResourcePool(ctx, r.c.Vim, &types.CreateResourcePool{This: p.parentPool, Name: p.Name,
 			Spec: types.ResourceConfigSpec{CpuAllocation: limit(p.spec.PoolCPUMHz), MemoryAllocation: limit(p.spec.PoolMemoryMB)}})
 		if err != nil {
@@ -477,7 +500,7 @@ func (r *upRun) makeBridge(ctx context.Context) error {
 	r.step("create the bridge network %s", name)
 	system := p.host.NetworkSystem
 	if p.MakesSwitch {
-		err := r.make(Object{Kind: "switch", Name: name, Parent: p.host.Ref.Value}, func() (string, error) {
+		err := r.make(ctx, Object{Kind: "switch", Name: name, Parent: p.host.Ref.Value}, func(ctx context.Context) (string, error) {
 			_, err := methods.AddVirtualSwitch(ctx, r.c.Vim, &types.AddVirtualSwitch{This: system, VswitchName: name, Spec: &types.HostVirtualSwitchSpec{NumPorts: 1024}})
 			return "", err
 		})
@@ -487,7 +510,7 @@ func (r *upRun) makeBridge(ctx context.Context) error {
 	} else {
 		r.adopt(Object{Kind: "switch", Name: name, Parent: p.host.Ref.Value})
 	}
-	err := r.make(Object{Kind: "portgroup", Name: name, Parent: p.host.Ref.Value}, func() (string, error) {
+	err := r.make(ctx, Object{Kind: "portgroup", Name: name, Parent: p.host.Ref.Value}, func(ctx context.Context) (string, error) {
 		_, err := methods.AddPortGroup(ctx, r.c.Vim, &types.AddPortGroup{This: system,
 			Portgrp: types.HostPortGroupSpec{Name: name, VlanId: bridgeVLAN, VswitchName: name}})
 		return "", err
@@ -509,7 +532,7 @@ func (r *upRun) makeFolder(ctx context.Context) error {
 		return nil
 	}
 	r.step("create the folder")
-	return r.make(o, func() (string, error) {
+	return r.make(ctx, o, func(ctx context.Context) (string, error) {
 		res, err := methods.CreateFolder(ctx, r.c.Vim, &types.CreateFolder{This: p.parent, Name: p.Name})
 		if err != nil {
 			return "", err
@@ -533,7 +556,7 @@ func (r *upRun) makeMachine(ctx context.Context) error {
 		return err
 	}
 	o := Object{Kind: "vm", Name: r.p.Name, Parent: r.at.pool.Value}
-	err = r.make(o, func() (string, error) {
+	err = r.make(ctx, o, func(ctx context.Context) (string, error) {
 		res, err := methods.CreateVM_Task(ctx, r.c.Vim, &types.CreateVM_Task{This: r.p.parent, Config: r.p.machine(keys), Pool: r.at.pool})
 		if err != nil {
 			return "", err
@@ -629,6 +652,8 @@ func (r *upRun) configure(ctx context.Context, certs *Certificates) error {
 	if err != nil {
 		return err
 	}
+	ctx, done := r.change(ctx)
+	defer done()
 	res, err := methods.ReconfigVM_Task(ctx, r.c.Vim, &types.ReconfigVM_Task{This: r.at.vm, Spec: r.p.finish(r.at, r.p.devices, keys)})
 	if err != nil {
 		return err
