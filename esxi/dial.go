@@ -214,6 +214,19 @@ func (c *Client) Fresh() *Client {
 	return f
 }
 
+// TryLogin reports whether the server lets somebody else in: it logs in, and out
+// again, beside the session, and counts with it.
+func (c *Client) TryLogin(ctx context.Context, user string, password Secret) error {
+	e := *c.endpoint
+	e.User, e.Password = user, func(context.Context) (Secret, error) { return password, nil }
+	other := newClient(&e, c.requests)
+	if err := other.login(ctx); err != nil {
+		other.Close()
+		return err
+	}
+	return other.Logout(ctx)
+}
+
 // Close drops the client's connections and leaves its session alone.
 func (c *Client) Close() {
 	c.Vim.CloseIdleConnections()

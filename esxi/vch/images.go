@@ -88,7 +88,7 @@ func (r *upRun) imageSource(ctx context.Context) string {
 	asked := 0
 	for _, m := range r.p.site.Machines {
 		store, folder := splitPath(m.Path)
-		if markerOf(m) != "match" || store != r.p.Datastore || folder == "" || newEntry(m).VersionString != b.Version.String() {
+		if mark := markerOf(m); mark == "" || mark == "creating" || store != r.p.Datastore || folder == "" || newEntry(m).VersionString != b.Version.String() {
 			continue
 		}
 		if asked++; asked > maxSources {

@@ -7,7 +7,6 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -118,6 +117,7 @@ func Up(ctx context.Context, c *esxi.Client, jobs []Job, o Options) ([]Outcome, 
 	for i, j := range jobs {
 		plans[i] = NewPlan(site, j.Spec)
 	}
+	checkUser(ctx, c, plans)
 	findings, bad := gather(plans)
 	if bad {
 		return nil, &InvalidError{findings}
@@ -148,6 +148,18 @@ func Up(ctx context.Context, c *esxi.Client, jobs []Job, o Options) ([]Outcome, 
 	}
 	wg.Wait()
 	return out, nil
+}
+
+// checkUser finds out whether the user made for the appliance can log in, which
+// the appliance would only say after its boot. The VCHs of a run share it.
+func checkUser(ctx context.Context, c *esxi.Client, plans []*Plan) {
+	s := plans[0].spec
+	if s.OwnUser {
+		return
+	}
+	if err := c.TryLogin(ctx, s.User, s.Password); err != nil {
+		plans[0].refuse("ops-login", "the appliance could not log in as %s: %v", s.User, err)
+	}
 }
 
 // gather joins what was found for several VCHs; what holds for all is said
@@ -347,8 +359,11 @@ func (r *upRun) run(ctx context.Context) (*Instance, error) {
 }
 
 func (r *upRun) build(ctx context.Context) (*Instance, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if r.job.CertDir != "" {
+		os.Remove(LogFile(r.job.CertDir)) // of an earlier try, where there was one
 	}
 	// Keys take a Raspberry Pi a second or more, and are needed late.
 	type made struct {
@@ -395,7 +410,7 @@ func (r *upRun) build(ctx context.Context) (*Instance, error) {
 	if s.tls() != TLSNone {
 		in.CertDir = r.job.CertDir
 	}
-	if _, err := netip.ParseAddr(s.certName()); s.tls() == TLSVerify && err != nil {
+	if s.tls() == TLSVerify && !s.certAddr().IsValid() {
 		in.VerifiedAs = s.certName()
 	}
 	span := s.BridgeRange
