@@ -362,7 +362,9 @@ func checkCommandLine(root *cobra.Command, line string) error {
 			return nil
 		}
 		found := false
-		walkCommands(root, func(c *cobra.Command) { found = found || c.Flags().Lookup(name) != nil || c.PersistentFlags().Lookup(name) != nil })
+		walkCommands(root, func(c *cobra.Command) {
+			found = found || c.Flags().Lookup(name) != nil || c.PersistentFlags().Lookup(name) != nil
+		})
 		if !found {
 			return fmt.Errorf("no command has the flag --%s", name)
 		}

@@ -227,4 +227,3 @@ func guideList() string {
 	}
 	return strings.TrimRight(out.String(), "\n")
 }
-
