@@ -1,6 +1,7 @@
 package esxi
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -22,8 +23,9 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// defaultCallTimeout bounds one API call whose caller set no deadline. The
-// slowest ordinary read of a homelab takes a second or two.
+// defaultCallTimeout bounds one API call whose caller set no deadline, where the
+// endpoint does not say. The slowest ordinary read of a homelab takes a second or
+// two.
 const defaultCallTimeout = 60 * time.Second
 
 // maxConns is how many connections one client keeps to its server: enough for
@@ -39,6 +41,7 @@ type Endpoint struct {
 	Thumbprint  string                                // pinned certificate, see ParseThumbprint; empty: this machine's authorities decide
 	Insecure    bool                                  // accept any certificate; refused together with a Thumbprint
 	DialTimeout time.Duration                         // TCP and TLS together; zero means 5 s
+	CallTimeout time.Duration                         // one call whose caller set no deadline; zero means 60 s
 	On          func(Call)                            // told of each finished API call; may be nil
 }
 
@@ -292,7 +295,7 @@ type caller struct {
 func (c *caller) RoundTrip(ctx context.Context, req, res soap.HasFault) error {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, defaultCallTimeout)
+		ctx, cancel = context.WithTimeout(ctx, cmp.Or(c.e.CallTimeout, defaultCallTimeout))
 		defer cancel()
 	}
 	start := time.Now()
