@@ -2,12 +2,7 @@
 # What `make demo` runs: the three jobs, on the simulated homelab, as a user
 # would see them. Everything it writes is in a temporary folder that goes with it.
 set -euo pipefail
-bin=$(cd "$(dirname "$0")/../bin" && pwd)
-dir=$(mktemp -d)
-lab=
-trap '[ -z "$lab" ] || { kill -INT "$lab" 2>/dev/null; wait "$lab" 2>/dev/null; } || true; rm -rf "$dir"' EXIT
-cd "$dir"
-export PATH="$bin:$PATH" HOME="$dir" XDG_STATE_HOME="$dir/state" XDG_DATA_HOME="$dir/data" LABCTL_CONFIG="$dir/labctl.yaml"
+. "$(dirname "$0")/lab.sh"
 
 say() { printf '\n\033[1m# %s\033[0m\n' "$*"; }
 [ -t 1 ] && [ -z "${NO_COLOR:-}" ] || say() { printf '\n# %s\n' "$*"; }
@@ -19,9 +14,7 @@ sure=(--yes --accept-risk=lose-management)
 
 say "a homelab in one process: a vCenter, and the ESXi host that it manages"
 echo '$ labsim --write-config labctl.yaml &'
-labsim --write-config labctl.yaml >ready 2>how &
-lab=$!
-for _ in $(seq 200); do grep -q ready ready && break; kill -0 "$lab" || { cat how; exit 1; }; sleep 0.1; done
+start_lab
 cat how
 
 say "the host: its only uplink and vmk0 are on a Distributed vSwitch"
@@ -44,16 +37,6 @@ run labctl net apply nuc01 --to distributed "${sure[@]}"
 run labctl net status nuc01
 
 # Two bad nights. The faults are labsim's: see labsim --list-faults.
-control=$(awk '/^control/ {print $2}' how)
-post() { # bash speaks enough HTTP for this
-  local at=${control#http://} answer
-  exec 3<>"/dev/tcp/${at%:*}/${at#*:}"
-  printf '%s %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s' "$1" "$2" "$at" "${#3}" "$3" >&3
-  answer=$(cat <&3)
-  exec 3>&-
-  [[ $answer == *" 200 "* ]] || { echo "labsim: $answer" >&2; return 1; }
-  printf '%s' "$answer"
-}
 
 say "the answer to the change gets lost on its way: labctl does not believe the silence, it looks"
 post POST /fault '{"fault":"answer-lost","method":"UpdateNetworkConfig","count":1}' >/dev/null

@@ -3,71 +3,46 @@ package esxi
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/labctl/labctl/esxi/sim/labproc"
 )
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	labproc.Clean()
+	os.Exit(code)
+}
 
 // startLab starts labsim as a process of its own and returns its endpoints by
 // name: vcenter, nuc01, ….
 func startLab(t *testing.T, scene string) map[string]*Endpoint {
 	t.Helper()
-	dir := t.TempDir()
-	program, config := filepath.Join(dir, "lab"), filepath.Join(dir, "labctl.yaml")
-	build := exec.Command("go", "build", "-o", program, "../cmd/labsim")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build labsim: %v\n%s", err, out)
-	}
-	stderr, err := os.Create(filepath.Join(dir, "stderr"))
+	p, err := labproc.Start(t.TempDir(), "--scene", scene)
 	if err != nil {
-		t.Fatal(err)
-	}
-	defer stderr.Close()
-	cmd := exec.Command(program, "--scene", scene, "--write-config", config)
-	cmd.Stderr = stderr
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cmd.Process.Signal(os.Interrupt)
-		cmd.Wait()
-	})
-	ready := make([]byte, len("ready\n"))
-	_, err = io.ReadFull(stdout, ready)
-	said, _ := os.ReadFile(stderr.Name())
-	if err != nil || string(ready) != "ready\n" {
-		t.Fatalf("labsim is not ready: %q %v\n%s", ready, err, said)
-	}
-	lab := map[string]*Endpoint{}
-	for line := range strings.Lines(string(said)) {
-		var name, where, user, pin string
-		if n, _ := fmt.Sscanf(line, "%s %s user %s thumbprint %s", &name, &where, &user, &pin); n != 4 {
-			continue
+		if err := p.Stop(); err != nil {
+			t.Error(err)
 		}
-		u, _, err := ParseURL(where)
+	})
+	lab := map[string]*Endpoint{}
+	for _, e := range p.Endpoints {
+		u, _, err := ParseURL(e.URL)
 		if err != nil {
 			t.Fatal(err)
 		}
-		lab[name] = &Endpoint{URL: u, User: user, Thumbprint: pin, Password: func(context.Context) (Secret, error) {
-			b, err := os.ReadFile(config + "." + name + ".password")
-			return NewSecret(strings.TrimSpace(string(b))), err
+		lab[e.Name] = &Endpoint{URL: u, User: e.User, Thumbprint: e.Thumbprint, Password: func(context.Context) (Secret, error) {
+			password, err := p.Password(e.Name)
+			return NewSecret(password), err
 		}}
-	}
-	if len(lab) < 2 {
-		t.Fatalf("labsim names no endpoints:\n%s", said)
 	}
 	return lab
 }

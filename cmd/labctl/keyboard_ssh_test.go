@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/labctl/labctl/esxi/sim/labproc"
 	"github.com/labctl/labctl/hid"
 )
 
@@ -429,47 +429,27 @@ func TestSSHFaults(t *testing.T) {
 // A whole rescue through a real ssh, into a host of labsim.
 func TestRecipeOverSSH(t *testing.T) {
 	m := newFarMachine(t)
-	labsim, err := buildLabsim()
+	p, err := labproc.Start(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := filepath.Join(t.TempDir(), "lab.yaml")
-	cmd := exec.Command(labsim, "--write-config", config)
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	if ready, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || ready != "ready\n" {
-		t.Fatalf("labsim says %q, %v", ready, err)
-	}
-	text, err := os.ReadFile(config)
+	t.Cleanup(func() { p.Stop() })
+	text, err := os.ReadFile(p.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	console := regexp.MustCompile(`sim://[0-9.:]+/nuc01`).FindString(string(text))
 	m.install(t, "exec $LABCTL hid serve --stdio --keyboard "+console)
-	_, control, _ := strings.Cut(console, "sim://")
-	control = "http://" + strings.TrimSuffix(control, "/nuc01")
 	// The switch that the console restores is untagged, and this wire takes it.
-	res, err := http.Post(control+"/fault", "application/json", strings.NewReader(`{"fault": "wire-vlan", "host": "nuc01", "vlan": 999}`))
-	if err != nil || res.StatusCode != http.StatusOK {
-		t.Fatal(res, err)
+	if _, err := p.Ask("POST", "/fault", `{"fault": "wire-vlan", "host": "nuc01", "vlan": 999}`); err != nil {
+		t.Fatal(err)
 	}
-	res.Body.Close()
-	e := testEnv(t, "LABCTL_CONFIG="+config)
+	e := testEnv(t, "LABCTL_CONFIG="+p.Config)
 	code, out, stderr := invoke(t, e, "recipe", "run", "restore-standard-switch", "--host", "nuc01", "--keyboard", "ssh://pi", "--yes", "-o", "json")
 	if code != 0 || !strings.Contains(out, `"keyboard":"ssh://pi","outcome":"done"`) {
 		t.Fatalf("exit %d: %s\n%s", code, out, stderr)
 	}
-	if res, err = http.Get(control + "/console/nuc01"); err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	if body, _ := io.ReadAll(res.Body); !strings.Contains(string(body), "standard switch restored") {
-		t.Errorf("the console: %s", body)
+	if body, err := p.Ask("GET", "/console/nuc01", ""); err != nil || !strings.Contains(string(body), "standard switch restored") {
+		t.Errorf("the console: %s %v", body, err)
 	}
 }

@@ -19,10 +19,20 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
+
+	"github.com/labctl/labctl/esxi/sim/labproc"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"labctl": main, watchdogName: main})
+	testscript.Main(cleaning{m}, map[string]func(){"labctl": main, watchdogName: main})
+}
+
+// cleaning removes the programs that the tests built.
+type cleaning struct{ *testing.M }
+
+func (c cleaning) Run() int {
+	defer labproc.Clean()
+	return c.M.Run()
 }
 
 // testEnv is a process without a terminal, with its own home and no variables

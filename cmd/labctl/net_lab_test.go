@@ -5,38 +5,21 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
-)
 
-// built holds the two programs, as a user would have them: built once, without
-// the race detector, because hundreds of runs of them are what the tests cost.
-var built = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "labctl-built-")
-	if err != nil {
-		return "", err
-	}
-	cmd := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "../../cmd/labctl", "../../cmd/labsim")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build: %w\n%s", err, out)
-	}
-	return dir, nil
-})
+	"github.com/labctl/labctl/esxi/sim/labproc"
+)
 
 // lab is a labsim process and a labctl that is set up for it.
 type lab struct {
+	*labproc.Lab
 	t       testing.TB
-	dir     string // programs
-	control string // http://127.0.0.1:port
+	program string // labctl
 	config  string
 	state   string // $XDG_STATE_HOME
 }
@@ -44,57 +27,28 @@ type lab struct {
 // startLab starts labsim and waits until it is ready.
 func startLab(t testing.TB, args ...string) *lab {
 	t.Helper()
-	dir, err := built()
+	program, err := labproc.Program("labctl")
 	if err != nil {
 		t.Fatal(err)
 	}
 	home := t.TempDir()
-	l := &lab{t: t, dir: dir, config: filepath.Join(home, "labctl.yaml"), state: filepath.Join(home, "state")}
-	cmd := exec.Command(filepath.Join(dir, "labsim"), append([]string{"--write-config", l.config, "--rollback-after", "200ms", "--lost-after", "100ms", "--reconnect-after", "50ms"}, args...)...)
-	stderr, err := os.Create(filepath.Join(home, "labsim.err")) // a file: what was said before "ready" is in it by then
+	p, err := labproc.Start(home, append([]string{"--rollback-after", "200ms", "--lost-after", "100ms", "--reconnect-after", "50ms"}, args...)...)
 	if err != nil {
-		t.Fatal(err)
-	}
-	defer stderr.Close()
-	cmd.Stderr = stderr
-	said := func() string { b, _ := os.ReadFile(stderr.Name()); return string(b) }
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cmd.Process.Signal(os.Interrupt)
-		cmd.Wait()
+		if err := p.Stop(); err != nil {
+			t.Error(err)
+		}
 	})
-	ready := make([]byte, 6)
-	if _, err := io.ReadFull(out, ready); err != nil || string(ready) != "ready\n" {
-		t.Fatalf("labsim is not ready: %q %v\n%s", ready, err, said())
-	}
-	m := regexp.MustCompile(`control\s+(http://\S+)`).FindStringSubmatch(said())
-	if m == nil {
-		t.Fatalf("labsim names no control address:\n%s", said())
-	}
-	l.control = m[1]
-	return l
+	return &lab{Lab: p, t: t, program: program, config: p.Config, state: filepath.Join(home, "state")}
 }
 
 func (l *lab) call(method, path, body string) []byte {
 	l.t.Helper()
-	req, err := http.NewRequest(method, l.control+path, strings.NewReader(body))
+	b, err := l.Ask(method, path, body)
 	if err != nil {
 		l.t.Fatal(err)
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil || res.StatusCode != http.StatusOK {
-		l.t.Fatalf("%s %s %s: %s %v\n%s", method, path, body, res.Status, err, b)
 	}
 	return b
 }
@@ -172,7 +126,7 @@ type answer struct {
 }
 
 func (l *lab) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(l.dir, "labctl"), args...)
+	cmd := exec.Command(l.program, args...)
 	cmd.Env = []string{"HOME=" + filepath.Dir(l.config), "LABCTL_CONFIG=" + l.config, "XDG_STATE_HOME=" + l.state, "NO_COLOR=1", "PATH=" + os.Getenv("PATH")}
 	return cmd
 }

@@ -5,10 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,116 +18,59 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"github.com/labctl/labctl/esxi"
+	"github.com/labctl/labctl/esxi/sim/labproc"
 )
-
-// labsim is built once, without the race detector: it is the tests that are
-// watched, not the lab.
-var labsim = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "labsim-")
-	if err != nil {
-		return "", err
-	}
-	program := filepath.Join(dir, "lab")
-	cmd := exec.Command("go", "build", "-o", program, "../../cmd/labsim")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return program, fmt.Errorf("build labsim: %w\n%s", err, out)
-	}
-	return program, nil
-})
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if program, _ := labsim(); program != "" {
-		os.RemoveAll(filepath.Dir(program))
-	}
+	labproc.Clean()
 	os.Exit(code)
 }
 
 // lab is a labsim process.
 type lab struct {
+	*labproc.Lab
 	t         *testing.T
-	control   string
 	endpoints map[string]*esxi.Endpoint // by vcenter, esxi
 	dir       string                    // of journals
 }
 
 func startLab(t *testing.T, scene string, args ...string) *lab {
 	t.Helper()
-	program, err := labsim()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
-	l := &lab{t: t, dir: filepath.Join(dir, "journals"), endpoints: map[string]*esxi.Endpoint{}}
-	stderr, err := os.Create(filepath.Join(dir, "stderr"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stderr.Close()
-	config := filepath.Join(dir, "labctl.yaml")
-	cmd := exec.Command(program, append([]string{"--scene", scene, "--write-config", config,
+	p, err := labproc.Start(dir, append([]string{"--scene", scene,
 		"--rollback-after", "200ms", "--lost-after", "100ms", "--reconnect-after", "50ms"}, args...)...)
-	cmd.Stderr = stderr
-	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cmd.Process.Signal(os.Interrupt)
-		if err := cmd.Wait(); err != nil {
-			said, _ := os.ReadFile(stderr.Name())
-			t.Errorf("labsim ended with %v:\n%.6000s", err, said)
+		if err := p.Stop(); err != nil {
+			t.Error(err)
 		}
 	})
-	ready := make([]byte, len("ready\n"))
-	_, err = io.ReadFull(stdout, ready)
-	said, _ := os.ReadFile(stderr.Name())
-	if err != nil || string(ready) != "ready\n" {
-		t.Fatalf("labsim is not ready: %q %v\n%s", ready, err, said)
-	}
-	for line := range strings.Lines(string(said)) {
-		var name, where, user, pin string
-		if n, _ := fmt.Sscanf(line, "%s %s user %s thumbprint %s", &name, &where, &user, &pin); n == 4 {
-			u, _, err := esxi.ParseURL(where)
-			if err != nil {
-				t.Fatal(err)
-			}
-			via := "esxi"
-			if name == "vcenter" {
-				via = name
-			}
-			l.endpoints[via] = &esxi.Endpoint{URL: u, User: user, Thumbprint: pin, Password: func(context.Context) (esxi.Secret, error) {
-				b, err := os.ReadFile(config + "." + name + ".password")
-				return esxi.NewSecret(strings.TrimSpace(string(b))), err
-			}}
-		} else if n, _ := fmt.Sscanf(line, "control %s", &where); n == 1 {
-			l.control = where
+	l := &lab{Lab: p, t: t, dir: filepath.Join(dir, "journals"), endpoints: map[string]*esxi.Endpoint{}}
+	for _, e := range p.Endpoints {
+		u, _, err := esxi.ParseURL(e.URL)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if len(l.endpoints) != 2 || l.control == "" {
-		t.Fatalf("labsim names no addresses:\n%s", said)
+		via := "esxi"
+		if e.Name == "vcenter" {
+			via = e.Name
+		}
+		l.endpoints[via] = &esxi.Endpoint{URL: u, User: e.User, Thumbprint: e.Thumbprint, Password: func(context.Context) (esxi.Secret, error) {
+			password, err := p.Password(e.Name)
+			return esxi.NewSecret(password), err
+		}}
 	}
 	return l
 }
 
 func (l *lab) call(method, path, body string) []byte {
 	l.t.Helper()
-	req, err := http.NewRequest(method, l.control+path, strings.NewReader(body))
+	b, err := l.Ask(method, path, body)
 	if err != nil {
 		l.t.Fatal(err)
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil || res.StatusCode != http.StatusOK {
-		l.t.Fatalf("%s %s %s: %s %v\n%s", method, path, body, res.Status, err, b)
 	}
 	return b
 }

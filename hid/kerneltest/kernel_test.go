@@ -75,6 +75,7 @@ const (
 	figurePrefix = "@@figure "
 	screenPrefix = "@@screen "
 	exitPrefix   = "@@exit "
+	aliveLine    = "@@alive" // its first process, every 5 s
 )
 
 func moduleRoot(t testing.TB) string {
@@ -149,7 +150,7 @@ func newMachine(t testing.TB) *machine {
 	if err != nil || len(images) != 1 {
 		t.Fatalf("%d kernels in %s", len(images), packages[kernel])
 	}
-	return &machine{vmlinuz: images[0], initrd: a.close(), first: 90 * time.Second, silence: 3 * time.Minute, limit: 10 * time.Minute}
+	return &machine{vmlinuz: images[0], initrd: a.close(), first: 90 * time.Second, silence: 90 * time.Second, limit: 12 * time.Minute}
 }
 
 // boot runs those tests of the guest that match the regular expression, and gives
@@ -163,6 +164,9 @@ func boot(t testing.TB, image *machine, tests string, args ...string) *relay {
 	m.onLine = func(m *machine, l string) string {
 		if *verbose {
 			t.Logf("%6.1f s  %s", time.Since(start).Seconds(), l)
+		}
+		if l == aliveLine {
+			return ""
 		}
 		if what, ok := strings.CutPrefix(l, figurePrefix); ok {
 			var f struct {

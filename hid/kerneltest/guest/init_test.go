@@ -73,12 +73,19 @@ func initialise() error {
 	if os.Getenv("LABCTL_TESTS") == "-" {
 		pick = "-test.skip=^TestKilled$" // which has machines of its own
 	}
-	cmd := exec.Command(self, "-test.v", "-test.timeout=9m", pick)
+	cmd := exec.Command(self, "-test.v", "-test.timeout=11m", pick)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = port, port, port
 	cmd.Env = []string{"PATH=/bin", "HOME=/root", "TERM=linux", "LABCTL_KILLS=" + os.Getenv("LABCTL_KILLS")}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	// A test that takes its time is no machine that hangs: the other side tells
+	// them apart by this.
+	go func() {
+		for range time.Tick(5 * time.Second) {
+			fmt.Fprintln(port, "@@alive")
+		}
+	}()
 	// Whoever loses its parent becomes ours, so everything that ends is waited for.
 	for {
 		pid, err := unix.Wait4(-1, &status, 0, nil)
