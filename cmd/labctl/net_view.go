@@ -167,8 +167,12 @@ func summary(changes []network.Change) string {
 	return fmt.Sprintf("%d to add, %d to change, %d to remove", n["add"], n["change"], n["remove"])
 }
 
+// netStep is an event of a run under a name that does not hide its own field
+// Event.
+type netStep = network.Event
+
 type netEvent struct {
-	network.Event
+	netStep
 	Host      string `json:"host"`
 	ElapsedMs int64  `json:"elapsedMs"`
 }
@@ -179,7 +183,7 @@ func (a *app) runView(host string) func(network.Event) {
 	return func(e network.Event) {
 		if a.json() {
 			// A broken pipe must not stop a run in the middle.
-			_ = a.event(netEvent{Event: e, Host: host, ElapsedMs: e.Elapsed.Milliseconds()})
+			_ = a.event(netEvent{netStep: e, Host: host, ElapsedMs: e.Elapsed.Milliseconds()})
 			return
 		}
 		mark, look := "·", plain

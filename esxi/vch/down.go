@@ -93,7 +93,7 @@ func Down(ctx context.Context, c *esxi.Client, targets []Target, o DownOptions) 
 	k.clean(ctx, victims)
 	out := make([]Removal, len(victims))
 	for i, v := range victims {
-		out[i] = Removal{Name: v.name, Found: v.found(), Removed: v.removed, Kept: v.kept, Left: v.left}
+		out[i] = Removal{Name: v.name, Found: v.found(), Removed: append([]string{}, v.removed...), Kept: v.kept, Left: append([]string{}, v.left...)}
 	}
 	return out, nil
 }
