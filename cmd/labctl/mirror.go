@@ -600,12 +600,12 @@ func (v *runView) evidenceLine() string {
 	return fmt.Sprintf("%s: %s, %s", v.key, v.evidence.Grade, v.evidence.Source)
 }
 
-// wrap breaks text into lines of a width.
+// wrap breaks text, painted or not, into lines of a width.
 func wrap(text string, width int) []string {
 	var out []string
 	line := ""
 	for word := range strings.FieldsSeq(text) {
-		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
+		if line != "" && visible(line)+1+visible(word) > width {
 			out, line = append(out, line), ""
 		}
 		if line != "" {

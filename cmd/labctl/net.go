@@ -317,13 +317,13 @@ func (a *app) refusal(p *network.Plan) error {
 	var overrule []string
 	for _, r := range p.Refusals {
 		if r.Risk == "" {
-			return err
+			return hintf(err, "labctl help %s says what to do", r.Code)
 		}
 		if !slices.Contains(overrule, r.Risk) {
 			overrule = append(overrule, r.Risk)
 		}
 	}
-	return hintf(err, "--accept-risk=%s overrules it", strings.Join(overrule, ","))
+	return hintf(err, "--accept-risk=%s overrules it; labctl help %s says what that means", strings.Join(overrule, ","), p.Refusals[0].Code)
 }
 
 // savePlan writes a plan under a temporary name first: a plan is whole or not

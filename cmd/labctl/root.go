@@ -74,14 +74,12 @@ stale, 5 failed and everything is as it was, 6 failed and not as it was,
 		a.completionCommand())
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "help [command]", Short: "Help about a command",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, rest, err := root.Find(args)
-			if err != nil || len(rest) > 0 {
-				return usagef("no help for %s: there is no such command", strings.Join(args, " "))
-			}
-			return c.Help()
-		}})
+	root.SetHelpCommand(a.helpCommand())
+	root.SetHelpTemplate(`{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
+
+{{end}}{{if or .Runnable .HasSubCommands}}{{.UsageString}}{{end}}{{if not .HasParent}}
+` + guideList() + `
+{{end}}`)
 
 	f := root.PersistentFlags()
 	a.flags = f

@@ -624,9 +624,7 @@ func (a *app) vchRefused(e *vch.InvalidError) error {
 		}
 		bad++
 		a.say("%s", f.Text)
-		if h := vchAdvice[f.Code]; h != "" {
-			a.hint("%s", h)
-		}
+		a.hint("%s", firstOf(vchAdvice[f.Code], "labctl help "+f.Code+" says what to do"))
 	}
 	word := "thing speaks"
 	if bad > 1 {
