@@ -459,9 +459,9 @@ func (a *app) pinByLooking(ctx context.Context, whose string, access *Access) er
 		return nil
 	}
 	r := newTrustResult(whose, endpointKey(u), cert)
-	p := &page{colour: a.colour(a.stderr)}
+	p := a.page(a.stderr)
 	writeCertificate(p, r)
-	a.stderrLines("", p.String())
+	a.stderrLines("", p.text())
 	ok, err := a.confirm(ctx, "is this the right certificate?")
 	if ok {
 		access.Thumbprint = r.SHA256

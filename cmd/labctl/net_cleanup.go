@@ -132,9 +132,9 @@ func (a *app) netCleanup(ctx context.Context, name, via string, named []string) 
 			a.hint("labctl net cleanup %s --yes removes what is safe", t.Name)
 			return nil
 		}
-		pg := &page{colour: a.colour(a.stderr)}
+		pg := a.page(a.stderr)
 		list(pg)
-		a.stderrLines("", pg.String())
+		a.stderrLines("", pg.text())
 		if ok, err := a.confirm(ctx, fmt.Sprintf("remove the %d that are safe?", safe)); err != nil || !ok {
 			return err
 		}
