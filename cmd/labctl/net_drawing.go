@@ -286,7 +286,7 @@ func shortened(text string, width int) string {
 
 // drawing puts the pictures of a plan onto a page.
 func (p *page) drawing(plan *network.Plan) {
-	if p.width > 0 {
+	if p.draws {
 		if c := drawPlan(plan, p.width); c != nil {
 			if !p.colour {
 				for i := range c.cells {

@@ -87,7 +87,7 @@ func TestPlanDrawings(t *testing.T) {
 		"many.txt":    {many, 100, unicode},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := &page{width: tc.width, ability: tc.ab}
+			p := &page{width: tc.width, draws: tc.width > 0, ability: tc.ab}
 			writePlan(p, tc.plan)
 			golden(t, name, p.text())
 			if tc.width == 0 {
@@ -112,7 +112,7 @@ func TestPlanDrawings(t *testing.T) {
 // Colour says nothing that the words do not: without it the drawing is the same.
 func TestPlanDrawingColours(t *testing.T) {
 	var plainPage, coloured page
-	plainPage.width, coloured.width = 100, 100
+	plainPage.width, coloured.width, plainPage.draws, coloured.draws = 100, 100, true, true
 	plainPage.ability = ability{boxes: true}
 	coloured.ability, coloured.colour = ability{boxes: true, palette: ansi16}, true
 	writePlan(&plainPage, movePlan("pihole"))

@@ -87,14 +87,14 @@ var symbols = map[string]struct {
 // for each change, and under it what else they must know before they say yes.
 func writePlan(p *page, plan *network.Plan) {
 	if plan.Already {
-		p.flow("", fmt.Sprintf("%s: %s is on %s, a %s switch, already: nothing to do", plan.Host, plan.Goal.Vmk, plan.ToSwitch, plan.To))
+		p.flow("", 0, 0, fmt.Sprintf("%s: %s is on %s, a %s switch, already: nothing to do", plan.Host, plan.Goal.Vmk, plan.ToSwitch, plan.To))
 		return
 	}
 	path := "vCenter"
 	if plan.Via == "esxi" {
 		path = "the host itself"
 	}
-	p.flow("", fmt.Sprintf("%s: %s and its uplink, from %s (%s) to %s (%s), through %s", plan.Host, plan.Goal.Vmk,
+	p.flow("", 0, 0, fmt.Sprintf("%s: %s and its uplink, from %s (%s) to %s (%s), through %s", plan.Host, plan.Goal.Vmk,
 		dash(plan.FromSwitch), plan.From, dash(plan.ToSwitch), plan.To, path))
 	p.printf("\n")
 	if len(plan.Changes) > 0 {
@@ -119,7 +119,7 @@ func writePlan(p *page, plan *network.Plan) {
 		t.write(p)
 		if cuts {
 			p.printf("\n")
-			p.flow("  ! ", "cuts management off for a moment; all of these happen in one transaction")
+			p.flow("  ! ", 4, 4, "cuts management off for a moment; all of these happen in one transaction")
 		}
 	}
 	section := func(title string, look style, lines []string) {
@@ -157,7 +157,7 @@ func writePlan(p *page, plan *network.Plan) {
 	}
 	section("If it goes wrong:", plain, []string{plan.Undo})
 	p.printf("\n")
-	p.flow("", fmt.Sprintf("%s, %d API requests; fingerprint %.12s", summary(plan.Changes), plan.Requests, plan.Fingerprint))
+	p.flow("", 0, 0, fmt.Sprintf("%s, %d API requests; fingerprint %.12s", summary(plan.Changes), plan.Requests, plan.Fingerprint))
 }
 
 func kindWords(kind string) string {

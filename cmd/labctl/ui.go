@@ -163,6 +163,19 @@ func (a *app) colour(stream any) bool {
 	return a.get("NO_COLOR") == "" && a.get("TERM") != "dumb" && a.terminal(stream)
 }
 
+// columns is the width of a terminal in cells, 0 for anything else.
+func (a *app) columns(stream any) int {
+	f, ok := stream.(*os.File)
+	if !ok || !a.terminal(stream) {
+		return 0
+	}
+	w, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return max(w, 0)
+}
+
 func (a *app) json() bool { return a.set.Output == "json" }
 
 // page is text on its way to stdout, or to stderr.
@@ -170,16 +183,14 @@ type page struct {
 	bytes.Buffer
 	ability
 	colour bool
-	width  int // of the terminal, in cells; 0 where there is none, and lines are as long as they are
+	width  int  // of the terminal, in cells; 0 where there is none, and lines are as long as they are
+	draws  bool // pictures, rather than the same in words
 }
 
 // page is an empty one for a stream.
 func (a *app) page(stream any) *page {
-	p := &page{colour: a.colour(stream), ability: a.ability(stream)}
-	if f, ok := stream.(*os.File); ok && a.terminal(stream) && a.get("TERM") != "dumb" {
-		p.width, _ = terminalSize(f)
-	}
-	return p
+	width := a.columns(stream)
+	return &page{colour: a.colour(stream), ability: a.ability(stream), width: width, draws: width > 0 && a.get("TERM") != "dumb"}
 }
 
 func (p *page) paint(st style, s string) string { return paint(p.colour, st, s) }
@@ -204,18 +215,26 @@ func (p *page) printf(format string, args ...any) {
 	fmt.Fprintf(p, format, args...)
 }
 
-// flow writes a paragraph, broken where the terminal ends.
-func (p *page) flow(lead, text string) {
-	width := math.MaxInt
-	if p.width > 0 {
-		width = max(p.width-len(lead), 1)
-	}
-	for i, l := range wrap(printable(text), width) {
-		if i == 1 {
-			lead = strings.Repeat(" ", len(lead))
+// flow writes a line of text, broken between words where a terminal ends. lead
+// stands before it and may be painted, width is how much of it one sees; hang is
+// the indent of the lines that follow.
+func (p *page) flow(lead string, width, hang int, text string) {
+	p.WriteString(lead)
+	at := width
+	for i, word := range strings.Fields(printable(text)) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i > 0 && p.width > 0 && at+1+n > p.width:
+			p.WriteString("\n" + strings.Repeat(" ", hang))
+			at = hang
+		case i > 0:
+			p.WriteByte(' ')
+			at++
 		}
-		p.WriteString(lead + l + "\n")
+		p.WriteString(word)
+		at += n
 	}
+	p.WriteByte('\n')
 }
 
 // table is aligned text: a header, then rows that may each have a style.
