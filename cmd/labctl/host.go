@@ -486,9 +486,9 @@ func (a *app) showFirst(r *hostTrustResult, text func(*page)) error {
 	if !a.json() {
 		return a.result(r, text)
 	}
-	p := &page{colour: a.colour(a.stderr)}
+	p := a.page(a.stderr)
 	text(p)
-	a.stderrLines("", p.String())
+	a.stderrLines("", p.text())
 	return nil
 }
 

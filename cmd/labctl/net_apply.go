@@ -185,9 +185,9 @@ func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal,
 		return notBegun(hintf(exitWith(exitStale, &network.StaleError{Host: p.Host}), "labctl net plan %s --to %s makes a new one", p.Host, p.To))
 	}
 	if !a.json() {
-		pg := &page{colour: a.colour(a.stderr)}
+		pg := a.page(a.stderr)
 		writePlan(pg, p)
-		a.stderrLines("", pg.String())
+		a.stderrLines("", pg.text())
 		a.stderrLines("", " ")
 	}
 	switch {

@@ -80,7 +80,7 @@ func (a *app) netCleanup(ctx context.Context, name, via string, named []string) 
 	if err != nil {
 		return err
 	}
-	r := &netCleanupResult{Version: 1, Host: t.Name, Items: network.Leftovers(s, vmk, own), Removed: []string{}, Left: []string{}}
+	r := &netCleanupResult{Version: 1, Host: t.Name, Items: append([]network.Leftover{}, network.Leftovers(s, vmk, own)...), Removed: []string{}, Left: []string{}}
 	safe := 0
 	var unused []string
 	for _, l := range r.Items {
@@ -128,9 +128,9 @@ func (a *app) netCleanup(ctx context.Context, name, via string, named []string) 
 			a.hint("labctl net cleanup %s --yes removes what is safe", t.Name)
 			return nil
 		}
-		pg := &page{colour: a.colour(a.stderr)}
+		pg := a.page(a.stderr)
 		list(pg)
-		a.stderrLines("", pg.String())
+		a.stderrLines("", pg.text())
 		if ok, err := a.confirm(ctx, fmt.Sprintf("remove the %d that are safe?", safe)); err != nil || !ok {
 			return err
 		}
@@ -161,10 +161,11 @@ func (a *app) netCleanup(ctx context.Context, name, via string, named []string) 
 		}
 	}
 	run := &network.Run{Via: chosen, Plan: &network.Plan{Host: t.Name}, Timeout: a.set.Timeout, On: a.runView(t.Name)}
-	r.Removed, r.Left, err = run.Remove(ctx, s, r.Items)
+	removed, left, err := run.Remove(ctx, s, r.Items)
 	if err != nil {
 		return exitWith(exitChanged, err)
 	}
+	r.Removed, r.Left = append(r.Removed, removed...), append(r.Left, left...)
 	if err := a.result(r, func(p *page) {
 		for _, what := range r.Removed {
 			p.printf("removed %s\n", what)
