@@ -84,6 +84,13 @@ func (d *fdDevice) wait(what direction, limit time.Duration) (bool, error) {
 	return fds[0].Revents&want != 0, nil
 }
 
+// attached says whether a host has configured the gadget: else, as while a report
+// waits, there is no room for one.
+func (d *fdDevice) attached() bool {
+	ready, err := d.wait(writable, 0)
+	return ready || err != nil
+}
+
 func (d *fdDevice) close() error {
 	fd := d.fd
 	d.fd = -1 // the number may soon be another file's

@@ -60,6 +60,9 @@ var (
 	// ErrBusy: a report sent before, perhaps by somebody else, was still waiting
 	// at the deadline, or the bus was suspended.
 	ErrBusy = errors.New("the keyboard was not ready for a report in time")
+	// ErrLeft: the host has let go of the keyboard since WatchHost. It may have
+	// taken it again: a host that restarts does.
+	ErrLeft = errors.New("the host has let go of the keyboard in the meantime, as one does that restarts")
 )
 
 // DeliveryError is a report that was not delivered. It does not say which: that
@@ -133,6 +136,11 @@ type Keyboard struct {
 	known  bool // lights came from the host
 
 	delivered atomic.Int64
+	moves     atomic.Int64 // odd while a report is on its way
+	left      atomic.Bool  // the host let go of a keyboard that is watched
+	watch     sync.Once
+	unwatch   chan struct{} // closed to end the watching
+	watching  sync.WaitGroup
 }
 
 // Open opens the character device of a keyboard gadget, such as /dev/hidg0. The
@@ -158,7 +166,7 @@ func newKeyboard(dev device, o Options) *Keyboard {
 	if o.Deadline <= 0 {
 		o.Deadline = DefaultDeadline
 	}
-	return &Keyboard{dev: dev, opts: o}
+	return &Keyboard{dev: dev, opts: o, unwatch: make(chan struct{})}
 }
 
 // Send hands one report to the host and returns nil once the host has fetched
@@ -183,6 +191,8 @@ func (k *Keyboard) send(ctx context.Context, r Report) error {
 	if err := k.may(ctx, r); err != nil {
 		return refused(err)
 	}
+	k.moves.Add(1)
+	defer k.moves.Add(1)
 	err := k.dev.write(r)
 	if errors.Is(err, errAgain) {
 		err = k.writeLater(ctx, r)
@@ -223,10 +233,48 @@ func (k *Keyboard) may(ctx context.Context, r Report) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if k.opts.Guard != nil && r != (Report{}) {
+	if r == (Report{}) {
+		return nil
+	}
+	if k.left.Load() {
+		return ErrLeft
+	}
+	if k.opts.Guard != nil {
 		return k.opts.Guard()
 	}
 	return nil
+}
+
+// WatchHost makes the keyboard refuse every report but a release, with ErrLeft,
+// once the host has let go of it for a moment: a host that restarts has it again
+// within tenths of a second, and then it is the firmware that takes keys. Only a
+// gadget can tell; other keyboards stay as they are.
+func (k *Keyboard) WatchHost() {
+	// Short beside the 50 ms for which a hub holds a port in reset (USB 2.0, 7.1.7.5).
+	const every = 10 * time.Millisecond
+	dev, ok := k.dev.(interface{ attached() bool })
+	if !ok {
+		return
+	}
+	k.watch.Do(func() {
+		k.watching.Go(func() {
+			t := time.NewTicker(every)
+			defer t.Stop()
+			for {
+				select {
+				case <-k.unwatch:
+					return
+				case <-t.C:
+				}
+				// A report on its way looks the same, so none may be, before and after.
+				before := k.moves.Load()
+				if before%2 == 0 && !dev.attached() && k.moves.Load() == before {
+					k.left.Store(true)
+					return
+				}
+			}
+		})
+	})
 }
 
 // Delivered returns how many reports the host has taken since the keyboard was
@@ -407,6 +455,8 @@ func (k *Keyboard) Close() error {
 	}
 	err := k.release(context.Background())
 	k.closed = true
+	close(k.unwatch)
+	k.watching.Wait()
 	if closeErr := k.dev.close(); closeErr != nil {
 		err = errors.Join(err, fmt.Errorf("closing keyboard: %w", closeErr))
 	}

@@ -35,6 +35,7 @@ type fakeGadget struct {
 	decoder  Decoder
 	closed   bool
 	panicAt  int
+	restarts [2]time.Time // from the first on until the second there is no host
 }
 
 type ledOut struct {
@@ -112,6 +113,12 @@ func (g *fakeGadget) wait(what direction, limit time.Duration) (bool, error) {
 }
 
 func (g *fakeGadget) close() error { g.closed = true; return nil }
+
+// attached knows of a restart only: the rest may change in this moment.
+func (g *fakeGadget) attached() bool {
+	now := time.Now()
+	return now.Before(g.restarts[0]) || !now.Before(g.restarts[1])
+}
 
 // flush is what unbinding does.
 func (g *fakeGadget) flush(context.Context) error {
@@ -519,4 +526,51 @@ func TestErrorsHoldNoKeys(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// A host that lets go of the keyboard in a pause and takes it again gets no more
+// keys: it has restarted. What is down on it is released.
+func TestWatchHost(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		watched bool
+		leaves  time.Duration // how long
+		want    string
+	}{
+		{"not watched", false, 50 * time.Millisecond, "A A B B"},
+		{"stays", true, 0, "A A B B"},
+		{"restarts", true, 50 * time.Millisecond, "A A"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := &fakeGadget{poll: time.Millisecond}
+				g.restarts[0] = time.Now().Add(time.Second)
+				g.restarts[1] = g.restarts[0].Add(c.leaves)
+				k := newKeyboard(g, Options{})
+				if c.watched {
+					k.WatchHost()
+					k.WatchHost()
+				}
+				_, err := k.Type(t.Context(), chordsOf(t, "A B"), Pace{Hold: 2 * time.Second})
+				if c.want == "A A" {
+					wantState(t, err, Refused, false, ErrLeft)
+				} else if err != nil {
+					t.Error(err)
+				}
+				var got []string
+				var d Decoder
+				for _, r := range g.got {
+					for _, e := range d.Decode(r) {
+						got = append(got, e.Key.String())
+					}
+				}
+				if s := strings.Join(got, " "); s != c.want {
+					t.Errorf("the host saw %s, want %s", s, c.want)
+				}
+				if err := k.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }

@@ -25,6 +25,7 @@ type far struct {
 	err      chan error
 	near     net.Conn
 	openErr  error
+	opening  func(context.Context) error
 	slow     time.Duration // a report takes that long
 	at       []time.Time
 }
@@ -59,7 +60,10 @@ func (f *far) serve(t *testing.T) {
 		defer end.Close()
 		f.err <- Serve(t.Context(), end, end, ServeOptions{
 			Release: "1.0",
-			Open: func(_ context.Context, w Wish) (*Served, error) {
+			Open: func(ctx context.Context, w Wish) (*Served, error) {
+				if f.opening != nil {
+					return nil, f.opening(ctx)
+				}
 				if f.openErr != nil {
 					return nil, f.openErr
 				}
@@ -321,6 +325,39 @@ func TestRemoteOpenFails(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 		<-f.err
+	})
+}
+
+// A near end that goes silent while the far keyboard is being opened is told that,
+// and not how the opening ended.
+func TestRemoteSilentWhileOpening(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &far{console: &console{}, opening: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}
+		f.serve(t)
+		lines := bufio.NewScanner(f.near)
+		lines.Scan()
+		for _, m := range []message{{Op: opHello, Protocol: WireProtocol}, {Op: opOpen, Open: &Wish{}}} {
+			if err := writeMessage(f.near, m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		silent := time.Now()
+		var m message
+		for lines.Scan() && m.Op != opFail {
+			if err := json.Unmarshal(lines.Bytes(), &m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if m.Fault == nil || m.Fault.Text != ErrSilence.Error() {
+			t.Errorf("%+v", m.Fault)
+		}
+		if took := time.Since(silent); took < WireSilence || took > WireSilence+wireBeat {
+			t.Errorf("after %s", took)
+		}
+		if err := <-f.err; !errors.Is(err, ErrSilence) {
+			t.Errorf("the far end: %v", err)
+		}
+		f.near.Close()
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -103,16 +104,26 @@ func (s *server) send(out io.Writer) {
 // request that comes before the last one is answered breaks the protocol, and is
 // where that shows.
 func (s *server) read(in io.Reader) {
-	silence := time.AfterFunc(wireHello, func() { s.end(ErrSilence) })
+	var heard atomic.Int64
+	silence := time.AfterFunc(wireHello, func() {
+		// A machine that was too busy to read first hears what has come meanwhile.
+		before := heard.Load()
+		time.Sleep(wireDoubt)
+		if heard.Load() == before {
+			s.end(ErrSilence)
+		}
+	})
 	defer silence.Stop()
 	r := newWireReader(in)
 	for {
 		m, err := r.next()
+		heard.Add(1)
 		if err != nil {
 			s.end(fmt.Errorf("reading from the other end: %w", err))
 			return
 		}
-		if !silence.Reset(WireSilence) {
+		silence.Reset(WireSilence)
+		if s.ctx.Err() != nil {
 			return // too late
 		}
 		if m.Op == opBeat {
@@ -168,6 +179,9 @@ func (s *server) run(ctx context.Context) error {
 		return s.fail(fmt.Errorf("the other end asks for %q before it opens the keyboard", open.Op))
 	}
 	kb, err := s.opts.Open(ctx, *open.Open)
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err() // Serve tells the cause
+	}
 	if err != nil {
 		return s.fail(err)
 	}

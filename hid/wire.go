@@ -23,6 +23,7 @@ const WireProtocol = 1
 const (
 	wireBeat     = 100 * time.Millisecond // at least every 200 ms are promised
 	WireSilence  = 500 * time.Millisecond // after which Serve gives up
+	wireDoubt    = 20 * time.Millisecond  // whether it was silence, or this machine too slow to hear
 	wirePatience = 2 * time.Second        // after which Attach's end gives up
 	wireHello    = 30 * time.Second       // for a login and the start of a program
 	wireLast     = time.Second            // for the last word of an end that ends
@@ -74,7 +75,7 @@ type wireFault struct {
 
 // wireKinds are the errors that keep what they are on their way.
 var wireKinds = map[string]error{
-	"no-host": ErrNoHost, "not-taken": ErrNotTaken, "busy": ErrBusy, "no-watcher": ErrNoWatcher,
+	"no-host": ErrNoHost, "not-taken": ErrNotTaken, "busy": ErrBusy, "no-watcher": ErrNoWatcher, "left": ErrLeft,
 }
 
 func newWireFault(err error) *wireFault {
@@ -104,7 +105,8 @@ func (f *wireFault) error() error {
 }
 
 // RemoteError is an error of the keyboard's end of a connection. It is the
-// error that it was there: ErrNoHost, ErrNotTaken, ErrBusy or ErrNoWatcher.
+// error that it was there: ErrNoHost, ErrNotTaken, ErrBusy, ErrNoWatcher or
+// ErrLeft.
 type RemoteError struct {
 	Text string
 	Hint string // what would help there

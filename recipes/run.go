@@ -616,8 +616,11 @@ func (r *run) answer(ctx context.Context, c Condition) (answer, error) {
 		}
 		return a, nil
 	}
-	if p := r.vars.Prober; p != nil && (c.Network() || c.Kind == "icmp" || c.asksSSH() && r.step < len(r.recipe.Steps)) {
-		if says, ok := p.(interface{ Predicted() bool }); ok && says.Predicted() {
+	ended := r.step == len(r.recipe.Steps)
+	says, ok := r.vars.Prober.(interface{ Predicted() bool })
+	simulated := ok && says.Predicted()
+	if p := r.vars.Prober; p != nil && (c.Network() || c.Kind == "icmp" || c.asksSSH() && !ended || simulated && ended) {
+		if simulated {
 			yes, err := p.Probe(ctx, c) // nothing comes of waiting
 			a.yes, a.predicted = yes, true
 			return a, err

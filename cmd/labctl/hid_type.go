@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,6 +59,7 @@ func (f *typing) finish(a *app, c *cobra.Command) error {
 		if err != nil {
 			return err
 		}
+		f.host = h.Name // as it is spelled there
 		if f.keyboard == "" && h.Keyboard == "" {
 			return hintf(usagef("host %s has no keyboard in the config", h.Name), "--keyboard URI names one")
 		}
@@ -104,7 +106,9 @@ func findLayout(name string) (*hid.Layout, error) {
 	for _, l := range hid.Layouts() {
 		names = append(names, l.Short())
 	}
-	if near := nearest(strings.ToLower(name), names); near != "" {
+	// What other programs call them is nearer than the spelling.
+	elsewhere := map[string]string{"uk": "gb", "dvorak": "us-dvorak", "la": "latam", "en": "us"}[strings.ToLower(name)]
+	if near := cmp.Or(elsewhere, nearest(strings.ToLower(name), names)); near != "" {
 		return nil, hintf(usagef("%w", err), "did you mean %s?", near)
 	}
 	return nil, hintf(usagef("%w", err), "there are %s", strings.Join(names, ", "))
@@ -326,6 +330,16 @@ func (a *app) sendKeys(ctx context.Context, command string, f typing, chords []h
 				p.printf("%s\n", s)
 			}
 		})
+	}
+	if f.host != "" {
+		unlock, err := a.lock("host-"+f.host, command)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
+	if err := wholeKeys(f.keyboard, chords); err != nil {
+		return err
 	}
 	kb, err := a.openKeyboard(ctx, keyboardOptions{URI: f.keyboard, Command: command, Settle: f.settle, Watcher: f.watcher, Root: f.root})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
+	"time"
 
 	"github.com/labctl/labctl/hid"
 	"github.com/labctl/labctl/hid/gadget"
@@ -46,6 +47,8 @@ func usbHelp(err error) error {
 		return hintf(err, "labctl hid doctor tells which line in which file changes that")
 	case errors.Is(err, hid.ErrNotTaken), errors.Is(err, hid.ErrBusy):
 		return hintf(err, "the host has found the keyboard and no longer asks it for keys: asleep, switched off, or its USB driver stopped")
+	case errors.Is(err, hid.ErrLeft):
+		return hintf(err, "keys would go to its firmware now; wait until the host is up, then begin again. A cable that was out for a moment looks the same")
 	case errors.Is(err, hid.ErrNoHost):
 		return hintf(err, "is the cable in the host and in the right port of this machine, and the host powered on? labctl hid doctor knows the port")
 	}
@@ -66,7 +69,9 @@ func (a *app) openGadget(ctx context.Context, u keyboardPlace, o keyboardOptions
 // keyboard starts a run.
 func (g *usbKeyboard) keyboard(ctx context.Context, a *app, u keyboardPlace, o keyboardOptions) (*keyboard, error) {
 	kb, err := g.start(ctx, a, u, o)
-	if err != nil {
+	if err == nil {
+		kb.WatchHost()
+	} else {
 		err = fmt.Errorf("opening keyboard %s: %w", u.text, err)
 		if closeErr := g.close(a); closeErr != nil {
 			err = fmt.Errorf("%w; and %v", err, closeErr)
@@ -114,8 +119,17 @@ func (g *usbKeyboard) start(ctx context.Context, a *app, u keyboardPlace, o keyb
 	signal.Ignore(syscall.SIGTSTP)
 	a.leaving("the keyboard, which its watchdog unbinds now")
 	port := a.readChosenPort(o.Root)
+	if o.Watcher {
+		// Bound all the time: the cable may be plugged in only now, too.
+		limit := a.upTo(watcherLimit)
+		defer a.reminding(func() { a.progress("waiting for a watcher at the other end of the cable, %s at most", limit) })()
+		if err := g.bind(ctx, a, u, o, port, limit); err != nil {
+			return nil, err
+		}
+		return g.kb, g.kb.AwaitWatcher(ctx, limit)
+	}
 	for try := 1; ; try++ {
-		err = g.bind(ctx, a, u, o, port)
+		err = g.bind(ctx, a, u, o, port, a.upTo(hostLimit))
 		if err == nil || try == 2 || !errors.Is(err, hid.ErrNoHost) {
 			break
 		}
@@ -132,11 +146,6 @@ func (g *usbKeyboard) start(ctx context.Context, a *app, u keyboardPlace, o keyb
 	if err != nil {
 		return nil, err
 	}
-	if o.Watcher {
-		limit := a.upTo(watcherLimit)
-		defer a.reminding(func() { a.progress("waiting for a watcher at the other end of the cable, %s at most", limit) })()
-		return g.kb, g.kb.AwaitWatcher(ctx, limit)
-	}
 	if o.Settle < 0 {
 		return g.kb, nil
 	}
@@ -146,8 +155,9 @@ func (g *usbKeyboard) start(ctx context.Context, a *app, u keyboardPlace, o keyb
 	return g.kb, pause(ctx, o.Settle)
 }
 
-// bind shows the keyboard to the host and waits for the host to take it.
-func (g *usbKeyboard) bind(ctx context.Context, a *app, u keyboardPlace, o keyboardOptions, port string) error {
+// bind shows the keyboard to the host and waits for the host to take it, up to
+// the limit.
+func (g *usbKeyboard) bind(ctx context.Context, a *app, u keyboardPlace, o keyboardOptions, port string, limit time.Duration) error {
 	g.bound = true // as far as anybody can tell from here on
 	if _, err := g.sys.Bind(ctx, "", port); err != nil {
 		return err
@@ -170,7 +180,7 @@ func (g *usbKeyboard) bind(ctx context.Context, a *app, u keyboardPlace, o keybo
 	if err != nil {
 		return err
 	}
-	return g.kb.WaitReady(ctx, a.upTo(hostLimit))
+	return g.kb.WaitReady(ctx, limit)
 }
 
 func (g *usbKeyboard) unbind(ctx context.Context) error {

@@ -428,7 +428,7 @@ func TestParseKeyboardURI(t *testing.T) {
 // password describe.
 func TestModelKeyboard(t *testing.T) {
 	a := &app{env: testEnv(t)}
-	kb, err := a.openKeyboard(t.Context(), keyboardOptions{URI: "sim:", Facts: map[string]string{"caps": "on"}, Password: esxi.NewSecret("Vmw4re!")})
+	kb, err := a.openKeyboard(t.Context(), keyboardOptions{URI: "sim:", Facts: map[string]string{"caps": "on"}, Password: new(esxi.NewSecret("Vmw4re!"))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -461,7 +461,7 @@ func TestModelKeyboard(t *testing.T) {
 // A number on the keypad under Alt is one character, however many digits it has.
 func TestModelTakesKeypadCodes(t *testing.T) {
 	a := &app{env: testEnv(t)}
-	kb, err := a.openKeyboard(t.Context(), keyboardOptions{URI: "sim:", Facts: map[string]string{"screen": "welcome"}, Password: esxi.NewSecret("n")})
+	kb, err := a.openKeyboard(t.Context(), keyboardOptions{URI: "sim:", Facts: map[string]string{"screen": "welcome"}, Password: new(esxi.NewSecret("n"))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -621,6 +621,28 @@ func TestGadgetLosesHost(t *testing.T) {
 				}
 				l.release()
 			})
+		}
+	}
+}
+
+// Who types into a host by its name has it alone, as a move or a recipe has.
+func TestTypingLocksHost(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "labctl.yaml")
+	if err := os.WriteFile(config, []byte("version: 1\nhosts:\n  - {name: nuc01, keyboard: \"sim:\"}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := testEnv(t, "LABCTL_CONFIG="+config)
+	unlock, err := (&app{env: e}).lock("host-nuc01", "net apply")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := invoke(t, e, "hid", "press", "F2", "--host", "NUC01"); code != exitFailed || !strings.Contains(stderr, fmt.Sprintf("host-nuc01 is in use by process %d, labctl net apply", os.Getpid())) {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+	unlock()
+	for range 2 { // which gives it back
+		if code, _, stderr := invoke(t, e, "hid", "press", "F2", "--host", "NUC01"); code != 0 {
+			t.Errorf("exit %d: %s", code, stderr)
 		}
 	}
 }

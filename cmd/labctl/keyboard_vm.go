@@ -41,6 +41,25 @@ type machineKeys struct {
 	keys hid.Decoder
 }
 
+// wholeKeys refuses chords that the API of a virtual machine cannot type: it has
+// whole keys only, and lets go of everything after each. Other keyboards can type
+// any. The error does not say which: that may be a character of a secret.
+func wholeKeys(uri string, chords []hid.Chord) error {
+	u, err := parseKeyboardURI(uri)
+	if err != nil || u.kind != "vm" {
+		return err
+	}
+	for _, c := range chords {
+		switch {
+		case c.Key == 0:
+			return usagef("keyboard %s cannot tap a modifier alone: the API of a virtual machine has it only together with a key", u.text)
+		case c.Keep:
+			return usagef("keyboard %s cannot type a code on the keypad: Alt would have to stay down, and the API of a virtual machine lets go of it after each key", u.text)
+		}
+	}
+	return nil
+}
+
 // Take types the keys that a report adds to the one before.
 func (m *machineKeys) Take(ctx context.Context, r hid.Report) error {
 	m.mu.Lock()

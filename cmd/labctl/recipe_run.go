@@ -161,6 +161,7 @@ type job struct {
 	sim      bool              // the model inside labctl
 	screens  string            // folder for pictures of the screen, "" for none
 	rehearse bool
+	noDevice error // the path that --keyboard gives is no keyboard's; told once the verdict is safe
 	vars     recipes.Vars
 	verdict  *recipes.Verdict
 	program  *recipes.Program
@@ -399,7 +400,11 @@ func (a *app) findKeyboard(cmd *cobra.Command, f *running, j *job) error {
 		}
 	}
 	j.sim = j.uri == "sim:"
-	_, err = parseKeyboardURI(j.uri)
+	u, err := parseKeyboardURI(j.uri)
+	if u.kind == "gadget" {
+		// A verdict that is not safe comes before anything about the device.
+		j.noDevice, err = err, nil
+	}
 	return err
 }
 
@@ -429,6 +434,9 @@ func (a *app) runRecipe(cmd *cobra.Command, arg string, f *running, rehearse boo
 	}
 	if j.verdict.Verdict != recipes.Safe && !accepted(j) {
 		return a.refuse(j)
+	}
+	if j.noDevice != nil {
+		return j.noDevice
 	}
 	if f.dryRun {
 		return a.result(newJudged(j.verdict), func(p *page) { a.writeVerdict(p, j.verdict, j.facts, j.vars.Layout, false) })
@@ -690,7 +698,7 @@ func (a *app) openFor(ctx context.Context, j *job, command string, watcher bool)
 		}
 		o.Facts = facts
 		if s, ok := j.vars.Secrets["password"]; ok {
-			o.Password = esxi.NewSecret(s.Reveal())
+			o.Password = new(esxi.NewSecret(s.Reveal()))
 		}
 	}
 	return a.openKeyboard(ctx, o)
@@ -823,6 +831,9 @@ func outcome(err error, reports int) string {
 	return "nothing-typed"
 }
 
+// otherEnd says why a simulated host may have ended elsewhere than all worlds.
+const otherEnd = "a value that the console refuses, such as a weak new password, is one way to it"
+
 // runFault gives an ended run its exit code.
 func (a *app) runFault(kb *keyboard, err error) error {
 	var (
@@ -842,11 +853,13 @@ func (a *app) runFault(kb *keyboard, err error) error {
 	case errors.Is(err, context.Canceled):
 		return err
 	case errors.As(err, &end):
-		return hintf(exitWith(exitFailed, err), "a value that the console refuses, such as a weak new password, is one way to it")
+		return hintf(exitWith(exitFailed, err), "%s", otherEnd)
 	case errors.Is(err, recipes.ErrSurprise):
 		return hintf(keysFault(kb, err), "something that is taken for known of the host is not so: labctl host show, --fact and the config's facts say what")
 	case errors.As(err, &verify) && errors.As(err, &typing):
 		return hintf(keysFault(kb, err), "a probe stopped the run; nothing was typed after it, and the next run begins with its anchor")
+	case errors.As(err, &verify) && kb.Model != nil:
+		return hintf(exitWith(exitChanged, fmt.Errorf("%w; the simulated host is at %s", err, kb.Model.World().At())), "%s", otherEnd)
 	case errors.As(err, &verify):
 		return hintf(exitWith(exitChanged, err), "all keys were delivered; look at the host, or run labctl net show")
 	case errors.As(err, &typing) && typing.Lost:

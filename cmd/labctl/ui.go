@@ -157,12 +157,26 @@ func (a *app) colour(stream any) bool {
 	return a.get("NO_COLOR") == "" && a.get("TERM") != "dumb" && a.terminal(stream)
 }
 
+// columns is the width of a terminal in cells, 0 for anything else.
+func (a *app) columns(stream any) int {
+	f, ok := stream.(*os.File)
+	if !ok || !a.terminal(stream) {
+		return 0
+	}
+	w, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return max(w, 0)
+}
+
 func (a *app) json() bool { return a.set.Output == "json" }
 
 // page is text on its way to stdout.
 type page struct {
 	bytes.Buffer
 	colour bool
+	width  int // of the terminal, in cells; 0 where there is none, and lines are as long as they are
 }
 
 func (p *page) paint(st style, s string) string { return paint(p.colour, st, s) }
@@ -176,6 +190,28 @@ func (p *page) printf(format string, args ...any) {
 		}
 	}
 	fmt.Fprintf(p, format, args...)
+}
+
+// flow writes a line of text, broken between words where a terminal ends. lead
+// stands before it and may be painted, width is how much of it one sees; hang is
+// the indent of the lines that follow.
+func (p *page) flow(lead string, width, hang int, text string) {
+	p.WriteString(lead)
+	at := width
+	for i, word := range strings.Fields(printable(text)) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i > 0 && p.width > 0 && at+1+n > p.width:
+			p.WriteString("\n" + strings.Repeat(" ", hang))
+			at = hang
+		case i > 0:
+			p.WriteByte(' ')
+			at++
+		}
+		p.WriteString(word)
+		at += n
+	}
+	p.WriteByte('\n')
 }
 
 // table is aligned text: a header, then rows that may each have a style.
@@ -223,7 +259,7 @@ func (a *app) result(v any, text func(*page)) error {
 	if a.json() {
 		return a.encode(v, !a.streamed)
 	}
-	p := &page{colour: a.colour(a.stdout)}
+	p := &page{colour: a.colour(a.stdout), width: a.columns(a.stdout)}
 	text(p)
 	_, err := a.stdout.Write(p.Bytes())
 	return err

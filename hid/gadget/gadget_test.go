@@ -565,6 +565,41 @@ func TestPrepare(t *testing.T) {
 	}
 }
 
+// A kernel that has libcomposite built in shows its folder once configfs is
+// mounted, on a system that has no modprobe too.
+func TestBuiltIn(t *testing.T) {
+	k := newKernel(t, "u")
+	if err := os.RemoveAll(k.sys.at(configFS)); err != nil {
+		t.Fatal(err)
+	}
+	k.dir("/proc/self")
+	k.file("/proc/self/mounts", "")
+	inner := k.sys.change
+	builtIn := true
+	k.sys.change = func(s Step) error {
+		switch s.Op {
+		case Mount:
+			if builtIn {
+				k.dir(configFS)
+			}
+			return nil
+		case Load:
+			return errors.New("this system has no program modprobe")
+		}
+		return inner(s)
+	}
+	if now, err := k.sys.Up(t.Context(), Spec{}); err != nil || !now.Present {
+		t.Errorf("%+v, %v", now, err)
+	}
+	builtIn = false
+	if err := os.RemoveAll(k.sys.at(configFS)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.sys.Up(t.Context(), Spec{}); !errors.Is(err, ErrNoConfigFS) || !strings.Contains(err.Error(), "no program modprobe") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestWaitNodeGivesUp(t *testing.T) {
 	k := newKernel(t, "u")
 	if _, err := k.sys.Up(t.Context(), Spec{}); err != nil {

@@ -241,7 +241,10 @@ func (y System) Up(ctx context.Context, s Spec) (Status, error) {
 		err = y.Do(ctx, before)
 	}
 	if err != nil {
-		return fail(Status{Name: s.name()}, fmt.Errorf("%w: %w", ErrNoConfigFS, err))
+		// Where libcomposite is built in, mounting was enough, modprobe or not.
+		if _, statErr := os.Stat(y.at(configFS)); statErr != nil {
+			return fail(Status{Name: s.name()}, fmt.Errorf("%w: %w", ErrNoConfigFS, err))
+		}
 	}
 	now, err := y.Inspect(s.name())
 	if err != nil {

@@ -3,7 +3,9 @@
 package guest
 
 import (
+	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -34,17 +36,12 @@ func TestHidUpAndDown(t *testing.T) {
 // TestUnseenBetweenRuns: the host sees a keyboard only while somebody types.
 func TestUnseenBetweenRuns(t *testing.T) {
 	up(t)
-	l := start(t, nil, "hid", "press", "F2", "--settle", "300ms")
-	host := openEvents(t, 20*time.Second)
-	for _, value := range []int32{1, 0} {
-		if ev := host.next(t, 10*time.Second); ev.code != codeF2 || ev.value != value {
-			t.Errorf("%s arrived, want F2, value %d", ev, value)
-		}
-	}
-	if code := l.exit(t, 10*time.Second); code != 0 {
+	l, host := typing(t, nil, "hid", "press", "F2")
+	host.want(t, codeF2)
+	if code := l.exit(t, patience); code != 0 {
 		t.Errorf("exit %d: %s", code, l.stderr.String())
 	}
-	until(t, 5*time.Second, "the host sees no keyboard after a run", func() bool { return eventNode() == "" })
+	waitGone(t)
 	var status struct {
 		Up    bool
 		Bound string
@@ -64,72 +61,44 @@ func monotonic(t *testing.T) time.Duration {
 	return time.Duration(now.Nano())
 }
 
+// kills is how many times a test kills something.
+func kills() int {
+	n, err := strconv.Atoi(os.Getenv("LABCTL_KILLS"))
+	if err != nil || n == 0 {
+		return 3
+	}
+	return n
+}
+
 // TestKilled kills labctl many times while it holds a key. The host sees the key
 // come up within a second, nothing else is typed, and the next run needs no
 // repair.
 func TestKilled(t *testing.T) {
-	kills, err := strconv.Atoi(os.Getenv("LABCTL_KILLS"))
-	if err != nil || kills == 0 {
-		kills = 3
-	}
 	up(t)
 	var longest time.Duration
 	var after []float64
-	late := 0
-	for i := range kills {
-		l := start(t, nil, "hid", "press", "DOWN", "UP", "DOWN", "UP", "--hold", "5s", "--settle", "800ms")
-		host := openEvents(t, 20*time.Second)
-		// On a machine as slow as this one the host can be late and lose the first
-		// key; the next one is then the one that is held.
-		held := host.held(t, codeDown, codeUp)
-		if held == 0 { // not pressed yet
-			ev := host.next(t, 10*time.Second)
-			if held = ev.code; ev.value != 1 || held != codeDown && held != codeUp {
-				t.Fatalf("%d: %s arrived, want an arrow down: %s", i, ev, l.stderr.String())
-			}
-		}
-		if held == codeUp {
-			late++
+	for i := range kills() {
+		l, host := typing(t, nil, "hid", "press", "DOWN", "F2", "DOWN", "F2", "--hold", "5s")
+		if ev := host.next(t); ev.code != codeDown || ev.value != 1 {
+			t.Fatalf("%d: %s arrived, want an arrow down: %s", i, ev, l.stderr.String())
 		}
 		killed := monotonic(t)
 		if err := l.cmd.Process.Signal(unix.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		released := time.Duration(0)
-		for deadline := time.After(5 * time.Second); released == 0; {
-			select {
-			case ev := <-host.ch:
-				switch {
-				case ev.value == 2, ev.value == 1 && ev.at < killed:
-				case ev.code == held && ev.value == 0:
-					released = ev.at
-				default:
-					t.Fatalf("%d: %s arrived after the kill", i, ev)
-				}
-			case <-host.gone: // a keyboard that is gone holds nothing
-				select {
-				case ev := <-host.ch:
-					if ev.value == 0 {
-						released = ev.at
-						continue
-					}
-				default:
-				}
-				released = monotonic(t)
-			case <-deadline:
-				t.Fatalf("%d: the key is still down 5 s after the kill", i)
-			}
+		end := host.after(t, killed, codeDown)
+		if end.up > time.Second {
+			t.Errorf("%d: the key was released %s after the kill", i, end.up)
 		}
-		longest = max(longest, released-killed)
-		after = append(after, (released-killed).Seconds()*1000)
-		if released-killed > time.Second {
-			t.Errorf("%d: the key was released %s after the kill", i, released-killed)
+		if end.presses != 0 {
+			t.Errorf("%d: %d keys were pressed after the kill", i, end.presses)
 		}
-		l.exit(t, 10*time.Second)
+		longest = max(longest, end.up)
+		after = append(after, end.up.Seconds()*1000)
+		l.exit(t, patience)
 		waitGone(t)
-		until(t, 5*time.Second, "the watchdog is gone", func() bool { return len(processes()) == 0 })
+		until(t, patience, "the watchdog is gone", func() bool { return len(processes()) == 0 })
 	}
-	t.Logf("%d first keys were lost on a host that was not ready", late)
 	figure("kill-to-release-ms", median(after))
 	figure("kill-to-release-max-ms", longest.Seconds()*1000)
 	labctlOK(t, nil, "hid", "press", "F2", "--settle", "0s")
@@ -140,10 +109,9 @@ func TestKilled(t *testing.T) {
 // needs no repair.
 func TestDeliveryLost(t *testing.T) {
 	up(t)
-	l := start(t, nil, "hid", "type", strings.Repeat("a", 500), "--layout", "us", "--settle", "0s", "--hold", "10ms", "--gap", "10ms")
-	host := openEvents(t, 20*time.Second)
+	l, host := typing(t, nil, "hid", "type", strings.Repeat("a", 500), "--layout", "us", "--hold", "10ms", "--gap", "10ms")
 	for range 10 {
-		host.next(t, 10*time.Second)
+		host.next(t)
 	}
 	deaf(t)
 	if code := l.exit(t, 15*time.Second); code != 6 {
@@ -152,15 +120,120 @@ func TestDeliveryLost(t *testing.T) {
 	if said := l.stderr.String(); !strings.Contains(said, "the host did not take") {
 		t.Errorf("labctl does not say what happened: %s", said)
 	}
-	l = start(t, nil, "hid", "press", "F2")
-	host = openEvents(t, 20*time.Second)
-	for _, value := range []int32{1, 0} {
-		if ev := host.next(t, 20*time.Second); ev.code != codeF2 || ev.value != value {
-			t.Errorf("%s arrived, want F2, value %d", ev, value)
+	l, host = typing(t, nil, "hid", "press", "F2")
+	host.want(t, codeF2)
+	if code := l.exit(t, patience); code != 0 {
+		t.Errorf("the run after it: exit %d: %s", code, l.stderr.String())
+	}
+}
+
+// TestHostRestarts: the host resets its port under a key that is held, as a host
+// does that restarts, and is there again at once. The key is released, and the
+// ones that were to follow are not typed.
+func TestHostRestarts(t *testing.T) {
+	up(t)
+	l, host := typing(t, nil, "hid", "press", "DOWN", "F2", "--hold", "3s")
+	if ev := host.next(t); ev.code != codeDown || ev.value != 1 {
+		t.Fatalf("%s arrived, want an arrow down: %s", ev, l.stderr.String())
+	}
+	reset := monotonic(t)
+	resetPort(t)
+	if code := l.exit(t, patience); code != 6 || !strings.Contains(l.stderr.String(), "let go of the keyboard") {
+		t.Errorf("exit %d, want 6 and why: %s", code, l.stderr.String())
+	}
+	if end := host.after(t, reset, codeDown); end.presses != 0 {
+		t.Errorf("%d keys were pressed after the reset", end.presses)
+	}
+	labctlOK(t, nil, "hid", "press", "F2", "--settle", "0s")
+}
+
+// unplug makes the host leave alone what is plugged in from now on, until plugIn,
+// or the end of the test.
+func unplug(t *testing.T) (plugIn func()) {
+	t.Helper()
+	hub, err := filepath.Glob("/sys/bus/usb/devices/usb*/authorized_default")
+	if err != nil || len(hub) != 1 {
+		t.Fatalf("%v, %v; want the hub of one port", hub, err)
+	}
+	write(t, hub[0], "0")
+	t.Cleanup(func() { write(t, hub[0], "1") })
+	return func() {
+		t.Helper()
+		devices, err := filepath.Glob("/sys/bus/usb/devices/[0-9]*-[0-9]/authorized")
+		if err != nil || len(devices) != 1 {
+			t.Fatalf("devices at the host: %v, %v", devices, err)
+		}
+		write(t, devices[0], "1")
+	}
+}
+
+// TestNobodyThere: a run without a host ends soon, says so, and leaves nothing
+// that lands when one comes.
+func TestNobodyThere(t *testing.T) {
+	up(t)
+	unplug(t)
+	l := start(t, nil, "hid", "press", "F2")
+	if code := l.exit(t, 15*time.Second); code != 1 || !strings.Contains(l.stderr.String(), "no host is connected") {
+		t.Errorf("exit %d: %s", code, l.stderr.String())
+	}
+	if now, err := system.Inspect(""); err != nil || now.UDC != "" {
+		t.Errorf("after it, bound to %q, %v", now.UDC, err)
+	}
+}
+
+// TestWatcherComesLate: the keyboard stays bound, and nothing is typed, until the
+// cable is plugged in and somebody watches; that may take longer than a host may
+// take to find a keyboard otherwise.
+func TestWatcherComesLate(t *testing.T) {
+	up(t)
+	plugIn := unplug(t)
+	l := start(t, nil, "hid", "press", "F2", "--wait-for-watcher")
+	bound := func() bool {
+		now, err := system.Inspect("")
+		return err == nil && now.UDC != ""
+	}
+	until(t, patience, "the keyboard is bound", bound)
+	for start := time.Now(); time.Since(start) < 12*time.Second; time.Sleep(50 * time.Millisecond) {
+		if !bound() {
+			t.Fatalf("unbound %s later: %s", time.Since(start), l.stderr.String())
 		}
 	}
-	if code := l.exit(t, 10*time.Second); code != 0 {
-		t.Errorf("the run after it: exit %d: %s", code, l.stderr.String())
+	if eventNode() != "" {
+		t.Fatal("the host has taken the keyboard, so this shows nothing")
+	}
+	plugIn()
+	host := openEvents(t)
+	if !host.sign(t, l) {
+		t.Fatalf("labctl ended without a key: %s", l.stderr.String())
+	}
+	host.want(t, codeF2)
+	if code := l.exit(t, patience); code != 0 {
+		t.Errorf("exit %d: %s", code, l.stderr.String())
+	}
+}
+
+// resetPort makes the host reset the keyboard's port and configure it anew
+// (USBDEVFS_RESET, include/uapi/linux/usbdevice_fs.h).
+func resetPort(t *testing.T) {
+	t.Helper()
+	device, _, _ := strings.Cut(usbInterface(t), ":")
+	var number [2]int
+	for i, name := range []string{"busnum", "devnum"} {
+		text, err := os.ReadFile("/sys/bus/usb/devices/" + device + "/" + name)
+		if err == nil {
+			number[i], err = strconv.Atoi(strings.TrimSpace(string(text)))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := os.OpenFile(fmt.Sprintf("/dev/bus/usb/%03d/%03d", number[0], number[1]), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.IoctlSetInt(int(f.Fd()), 0x5514, 0); err != nil {
+		t.Fatalf("resetting the port: %v", err)
 	}
 }
 
@@ -181,10 +254,10 @@ func TestSecretUnderCapsLock(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = unix.IoctlSetInt(fd, kdSetLock, 0) })
 	l := start(t, []string{"LABCTL_SECRET_TEXT=" + secret}, "hid", "type", "--secret", "--layout", "us")
-	if code := l.exit(t, 30*time.Second); code != 0 {
+	if code := l.exit(t, patience); code != 0 {
 		t.Fatalf("exit %d: %s", code, l.stderr.String())
 	}
-	until(t, 5*time.Second, "the text is there", func() bool { return len(c.text()) >= len(secret) })
+	until(t, patience, "the text is there", func() bool { return len(c.text()) >= len(secret) })
 	if c.text() != secret {
 		t.Errorf("what arrived is not what was typed (%d characters)", len(c.text()))
 	}

@@ -180,7 +180,7 @@ func typeLine(t *testing.T, kb *hid.Keyboard, c *console, l *hid.Layout, text st
 		t.Fatal(err)
 	}
 	for wait := time.Now(); !strings.HasSuffix(c.text(), "\r"); time.Sleep(2 * time.Millisecond) {
-		if time.Since(wait) > 5*time.Second {
+		if time.Since(wait) > patience {
 			t.Fatalf("layout %s: no Enter arrives after %q", l.Short(), c.text())
 		}
 	}

@@ -62,7 +62,7 @@ func screenText(t *testing.T) string {
 // untilScreen waits for a text on tty1.
 func untilScreen(t *testing.T, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(screenText(t), text); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !strings.Contains(screenText(t), text); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("no %q on the screen:\n%s", text, screenText(t))
 		}
@@ -114,7 +114,7 @@ func TestRecipe(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v: %s", err, result)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatalf("the console has not ended:\n%s", screenText(t))
 	}
 	var end struct {

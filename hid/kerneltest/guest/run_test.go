@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -24,10 +25,28 @@ func run(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
+// said collects what a program says, to be read while it still runs.
+type said struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (s *said) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.Write(b)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.String()
+}
+
 // labctl is one run of the program itself.
 type labctl struct {
 	cmd            *exec.Cmd
-	stdout, stderr bytes.Buffer
+	stdout, stderr said
 	ended          chan struct{}
 }
 
@@ -45,11 +64,21 @@ func start(t *testing.T, env []string, args ...string) *labctl {
 	go func() {
 		defer close(l.ended)
 		if err := l.cmd.Wait(); err != nil && l.cmd.ProcessState == nil {
-			l.stderr.WriteString(err.Error())
+			_, _ = l.stderr.Write([]byte(err.Error()))
 		}
 	}()
 	t.Cleanup(func() { _ = l.cmd.Process.Kill() })
 	return l
+}
+
+// over says that it has ended.
+func (l *labctl) over() bool {
+	select {
+	case <-l.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 // exit waits for the end and returns the exit code.
@@ -59,7 +88,7 @@ func (l *labctl) exit(t *testing.T, limit time.Duration) int {
 	case <-l.ended:
 		return l.cmd.ProcessState.ExitCode()
 	case <-time.After(limit):
-		t.Fatalf("labctl %q is not done after %s", l.cmd.Args[1:], limit)
+		t.Fatalf("labctl %.80q is not done after %s: %s", l.cmd.Args[1:], limit, l.stderr.String())
 		return 0
 	}
 }
@@ -68,7 +97,7 @@ func (l *labctl) exit(t *testing.T, limit time.Duration) int {
 func labctlOK(t *testing.T, env []string, args ...string) string {
 	t.Helper()
 	l := start(t, env, args...)
-	if code := l.exit(t, time.Minute); code != 0 {
+	if code := l.exit(t, patience); code != 0 {
 		t.Fatalf("labctl %q: exit %d\n%s%s", args, code, l.stdout.String(), l.stderr.String())
 	}
 	return l.stdout.String()

@@ -34,7 +34,7 @@ func watchCable(t *testing.T, env []string, args ...string) *labctl {
 	go func() {
 		defer close(l.ended)
 		if err := l.cmd.Wait(); err != nil && l.cmd.ProcessState == nil {
-			l.stderr.WriteString(err.Error())
+			_, _ = l.stderr.Write([]byte(err.Error()))
 		}
 	}()
 	t.Cleanup(func() { _ = l.cmd.Process.Kill(); <-l.ended })
@@ -90,7 +90,7 @@ func TestWatchLint(t *testing.T) {
 	up(t)
 	w := watchCable(t, nil, "--lint")
 	l := start(t, nil, "hid", "press", "F2", "--wait-for-watcher")
-	if code := w.exit(t, 30*time.Second); code != 0 {
+	if code := w.exit(t, patience); code != 0 {
 		t.Errorf("exit %d: %s", code, w.stderr.String())
 	}
 	_, r := w.lines(t)
@@ -100,7 +100,7 @@ func TestWatchLint(t *testing.T) {
 	if err := l.cmd.Process.Signal(unix.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	l.exit(t, 15*time.Second)
+	l.exit(t, patience)
 }
 
 // TestWatchTyping types 10,000 keys at full speed. The watcher has every report,
@@ -117,7 +117,7 @@ func TestWatchTyping(t *testing.T) {
 	if code := l.exit(t, 4*time.Minute); code != 0 {
 		t.Fatalf("typing: exit %d: %s", code, l.stderr.String())
 	}
-	if code := w.exit(t, time.Minute); code != 0 {
+	if code := w.exit(t, patience); code != 0 {
 		t.Errorf("watching: exit %d: %s", code, w.stderr.String())
 	}
 	events, r := w.lines(t)
@@ -177,15 +177,15 @@ func TestWatchSecret(t *testing.T) {
 	w := watchCable(t, nil)
 	for range 2 { // a watcher sees each run
 		l := start(t, []string{"LABCTL_SECRET_TEXT=" + secret}, "hid", "type", "--secret", "--layout", "us", "--wait-for-watcher")
-		if code := l.exit(t, time.Minute); code != 0 {
+		if code := l.exit(t, patience); code != 0 {
 			t.Fatalf("exit %d: %s", code, l.stderr.String())
 		}
 	}
-	time.Sleep(time.Second)
+	until(t, patience, "the watcher has seen both runs end", func() bool { return strings.Count(w.stdout.String(), `"event":"gone"`) == 2 })
 	if err := w.cmd.Process.Signal(unix.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	if code := w.exit(t, 15*time.Second); code != 0 {
+	if code := w.exit(t, patience); code != 0 {
 		t.Errorf("exit %d: %s", code, w.stderr.String())
 	}
 	events, r := w.lines(t)
@@ -220,10 +220,10 @@ func TestWatchRecipe(t *testing.T) {
 		w := watchCable(t, []string{"LABCTL_PASSWORD=" + secret}, append([]string{"--once", "--recipe", file}, facts...)...)
 		l := start(t, []string{"HOME=/root", "LABCTL_PASSWORD=" + c.typed},
 			append([]string{"recipe", "run", file, "--keyboard", "/dev/hidg0", "--yes", "--wait-for-watcher"}, facts...)...)
-		if code := l.exit(t, time.Minute); code != 0 {
+		if code := l.exit(t, patience); code != 0 {
 			t.Fatalf("typing: exit %d: %s", code, l.stderr.String())
 		}
-		if code := w.exit(t, time.Minute); code != c.code {
+		if code := w.exit(t, patience); code != c.code {
 			t.Errorf("watching: exit %d, want %d: %s%s", code, c.code, w.stdout.String(), w.stderr.String())
 		}
 		events, r := w.lines(t)
