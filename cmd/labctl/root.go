@@ -71,7 +71,8 @@ stale, 5 failed and everything is as it was, 6 failed and not as it was,
 		a.configCommand(),
 		a.doctorCommand(),
 		a.versionCommand(),
-		a.completionCommand())
+		a.completionCommand(),
+		a.manCommand())
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(a.helpCommand())
