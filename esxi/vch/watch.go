@@ -32,10 +32,6 @@ func (w *watch) locked(do func()) {
 	do()
 }
 
-// gatherFor is how long changes are let come together before they are asked
-// for: the appliance writes its keys one by one.
-const gatherFor = 250 * time.Millisecond
-
 // longPoll bounds one wait on the server, in seconds. Proxies and firewalls
 // drop what is silent for much longer.
 const longPoll = 50
