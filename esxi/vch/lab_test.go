@@ -17,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	retryPause, gatherFor = 10*time.Millisecond, 10*time.Millisecond
+	retryPause, gatherFor, askAgain = 10*time.Millisecond, 10*time.Millisecond, 50*time.Millisecond
 	newKey = sameKeys(newKey)
 	code := m.Run()
 	labproc.Clean()

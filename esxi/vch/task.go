@@ -76,6 +76,7 @@ func (e *slowError) Unwrap() error { return context.DeadlineExceeded }
 var (
 	retryPause = 300 * time.Millisecond // before the first retry, and twice that before the second
 	gatherFor  = 250 * time.Millisecond // in which changes come together: the appliance writes its keys one by one
+	askAgain   = time.Second            // where the server cannot be waited on
 )
 
 // waitingEvery is the longest that a wait is silent.
