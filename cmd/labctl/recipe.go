@@ -170,6 +170,11 @@ func headOf(r *recipes.Recipe) recipeHead {
 	return h
 }
 
+type recipeListResult struct {
+	Version int          `json:"version"`
+	Recipes []recipeHead `json:"recipes"`
+}
+
 func (a *app) recipeListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "The recipes that come with labctl",
@@ -179,10 +184,7 @@ check goes by what its keys do.`,
 		Example: "  labctl recipe list",
 		Args:    argsBetween(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {
-			v := struct {
-				Version int          `json:"version"`
-				Recipes []recipeHead `json:"recipes"`
-			}{1, []recipeHead{}}
+			v := recipeListResult{1, []recipeHead{}}
 			for _, r := range recipes.Library() {
 				v.Recipes = append(v.Recipes, headOf(r))
 			}
@@ -281,8 +283,11 @@ func (a *app) compile(r *recipes.Recipe, facts map[string]string, v recipes.Vars
 // judged is a verdict in JSON, under its version. The JSON is a contract.
 type judged struct {
 	Version int `json:"version"`
-	*recipes.Verdict
+	*judgement
 }
+
+// judgement is a verdict under a name that does not hide its own field Verdict.
+type judgement = recipes.Verdict
 
 func newJudged(v *recipes.Verdict) judged {
 	if v.Keys == nil {
@@ -430,19 +435,21 @@ server complete and check a recipe with it.`,
 	}
 }
 
-// newShown is recipe show in JSON.
-func newShown(r *recipes.Recipe, v *recipes.Verdict) any {
+// recipeShown is recipe show in JSON.
+type recipeShown struct {
+	Version int `json:"version"`
+	recipeHead
+	Source  string            `json:"source"`
+	Recipe  string            `json:"recipe"`
+	Verdict recipes.Kind      `json:"verdict"`
+	Keys    []string          `json:"keys"`
+	Worlds  []recipes.Ending  `json:"worlds"`
+	Missing []recipes.Missing `json:"missing"`
+}
+
+func newShown(r *recipes.Recipe, v *recipes.Verdict) recipeShown {
 	j := newJudged(v)
-	return struct {
-		Version int `json:"version"`
-		recipeHead
-		Source  string            `json:"source"`
-		Recipe  string            `json:"recipe"`
-		Verdict recipes.Kind      `json:"verdict"`
-		Keys    []string          `json:"keys"`
-		Worlds  []recipes.Ending  `json:"worlds"`
-		Missing []recipes.Missing `json:"missing"`
-	}{1, headOf(r), string(r.Source), v.Recipe, v.Verdict, j.Keys, v.Worlds, j.Missing}
+	return recipeShown{1, headOf(r), string(r.Source), v.Recipe, v.Verdict, j.Keys, v.Worlds, j.Missing}
 }
 
 // destination is where some of the worlds end.

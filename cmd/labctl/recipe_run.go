@@ -158,6 +158,7 @@ type job struct {
 	host     *HostConf // nil where none is named
 	uri      string
 	facts    map[string]string // known of the host, and of the simulated one
+	places   []string          // kinds of switch that management may be on, where facts leave it open; nil for any
 	sim      bool              // the model inside labctl
 	screens  string            // folder for pictures of the screen, "" for none
 	rehearse bool
@@ -684,7 +685,24 @@ func (a *app) typeRecipe(ctx context.Context, j *job, f *running) error {
 	if failed := a.result(res, func(p *page) { res.write(p, j) }); err == nil {
 		err = failed
 	}
+	if err == nil && j.host != nil && !j.sim && j.host.URL != "" && slices.ContainsFunc(rescuing, func(e dcui.Effect) bool { return e.String() == res.Effect }) {
+		a.hintBack(j.host.Name)
+	}
 	return err
+}
+
+// hintBack is the way on for a host that a recipe has brought back.
+func (a *app) hintBack(host string) {
+	open := false
+	if m, err := a.latestJournal(host); err == nil && m != nil {
+		open = m.Open()
+		m.Close()
+	}
+	if open {
+		a.hint("labctl net status %s shows where it stands, and that its move is not finished; labctl net resume %s goes on from there", host, host)
+		return
+	}
+	a.hint("labctl net show %s shows where it stands", host)
 }
 
 // openFor opens the keyboard of a job; the model behind sim: becomes the host
@@ -704,6 +722,19 @@ func (a *app) openFor(ctx context.Context, j *job, command string, watcher bool)
 	return a.openKeyboard(ctx, o)
 }
 
+// compileJob compiles a job's recipe for what is known of its host.
+func (a *app) compileJob(j *job) (*recipes.Program, error) {
+	b, err := j.recipe.Belief(j.facts)
+	if err == nil && j.places != nil {
+		b, err = b.Only("management", j.places...)
+	}
+	if err != nil {
+		return nil, a.recipeFault(err)
+	}
+	p, err := j.recipe.Compile(b, j.vars)
+	return p, a.recipeFault(err)
+}
+
 // typeOn types a job and verifies. The result is there with an error too, which
 // has its exit code. Neither the host's lock nor anything on the terminal is its
 // business.
@@ -718,7 +749,7 @@ func (a *app) typeOn(ctx context.Context, j *job, kb *keyboard, on func(recipes.
 	if j.vars.Prober == nil && kb.Model != nil {
 		j.vars.Prober = modelProber{kb.Model}
 	}
-	program, err := a.compile(j.recipe, j.facts, j.vars)
+	program, err := a.compileJob(j)
 	if err == nil {
 		res.Keys = program.Keys()
 		err = a.runProgram(ctx, j, program, kb, res, on)
