@@ -646,3 +646,38 @@ func TestTypingLocksHost(t *testing.T) {
 		}
 	}
 }
+
+// The layout of a host's console is what the flag says, else the config, else what
+// was learned of it.
+func TestTypingLayout(t *testing.T) {
+	for _, tc := range []struct {
+		entry, learned, flag, want string
+	}{
+		{"", "", "", "US Default"},
+		{"", "de", "", "German"},
+		{"facts: {layout: fr}", "de", "", "French"},
+		{"layout: gb, facts: {layout: gb}", "de", "", "United Kingdom"},
+		{"layout: gb", "de", "tr", "Turkish"},
+	} {
+		config := filepath.Join(t.TempDir(), "labctl.yaml")
+		entry := strings.TrimSuffix("{name: nuc01, keyboard: \"sim:\", "+tc.entry, ", ") + "}"
+		if err := os.WriteFile(config, []byte("version: 1\nhosts:\n  - "+entry+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		e := testEnv(t, "LABCTL_CONFIG="+config)
+		if tc.learned != "" {
+			f := &learnedFile{Version: 1, Host: "nuc01", Facts: map[string]learnedFact{"layout": {Value: tc.learned, Read: e.now(), Via: "esxi"}}}
+			if err := (&app{env: e}).keepFacts(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		args := []string{"hid", "type", "\u4e2d", "--host", "nuc01", "--dry-run"}
+		if tc.flag != "" {
+			args = append(args, "--layout", tc.flag)
+		}
+		// The refusal names the layout.
+		if code, _, stderr := invoke(t, e, args...); code != exitUsage || !strings.Contains(stderr, "layout "+tc.want+" cannot type") {
+			t.Errorf("%+v: exit %d: %s", tc, code, stderr)
+		}
+	}
+}
