@@ -16,6 +16,7 @@ import (
 	"github.com/labctl/labctl/esxi"
 	"github.com/labctl/labctl/hid"
 	"github.com/labctl/labctl/hid/gadget"
+	"github.com/labctl/labctl/recipes"
 )
 
 // fakeRoot is a machine with a gadget that is set up: plain files, so it keeps
@@ -396,6 +397,13 @@ func TestKeysFault(t *testing.T) {
 	} {
 		if got := exitCode(t.Context(), keysFault(tc.kb, tc.err)); got != tc.want {
 			t.Errorf("%v after %d reports: exit %d, want %d", tc.err, tc.kb.Delivered(), got, tc.want)
+		}
+	}
+	// A recipe that is broken off says what to do about the keyboard, too.
+	for reason, hint := range map[error]string{hid.ErrNoHost: "is the cable in", hid.ErrLeft: "its firmware"} {
+		err := (&app{env: testEnv(t)}).runFault(used, &recipes.TypeError{Sent: 1, Err: &hid.DeliveryError{State: hid.Refused, Err: reason}})
+		if got := hintOf(err, ""); exitCode(t.Context(), err) != exitChanged || !strings.Contains(got, hint) {
+			t.Errorf("%v: hint %q", err, got)
 		}
 	}
 }
