@@ -689,3 +689,16 @@ func TestTypingLayout(t *testing.T) {
 		}
 	}
 }
+
+// A run that finds no host has waited for all it waits for within the 15 s that are
+// promised, and has some time left for the rest.
+func TestWaitsFitPromise(t *testing.T) {
+	leftBound := rebindPause
+	tries := 2*(nodeLimit+hostLimit) + rebindPause
+	if sum := leftBound + tries; sum >= 15*time.Second {
+		t.Errorf("%s of waits", sum)
+	}
+	if sum := hid.DefaultDeadline * 4; sum >= 15*time.Second { // a lost report, and its release, in two steps each
+		t.Errorf("%s for a lost report", sum)
+	}
+}
