@@ -1,6 +1,7 @@
 package esxi
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -39,6 +40,7 @@ type Endpoint struct {
 	Thumbprint  string                                // pinned certificate, see ParseThumbprint; empty: this machine's authorities decide
 	Insecure    bool                                  // accept any certificate; refused together with a Thumbprint
 	DialTimeout time.Duration                         // TCP and TLS together; zero means 5 s
+	CallTimeout time.Duration                         // longest wait for one answer; zero means 60 s, or what the caller allows
 	On          func(Call)                            // told of each finished API call; may be nil
 }
 
@@ -212,6 +214,19 @@ func (c *Client) Fresh() *Client {
 	return f
 }
 
+// TryLogin reports whether the server lets somebody else in: it logs in, and out
+// again, beside the session, and counts with it.
+func (c *Client) TryLogin(ctx context.Context, user string, password Secret) error {
+	e := *c.endpoint
+	e.User, e.Password = user, func(context.Context) (Secret, error) { return password, nil }
+	other := newClient(&e, c.requests)
+	if err := other.login(ctx); err != nil {
+		other.Close()
+		return err
+	}
+	return other.Logout(ctx)
+}
+
 // Close drops the client's connections and leaves its session alone.
 func (c *Client) Close() {
 	c.Vim.CloseIdleConnections()
@@ -290,13 +305,14 @@ type caller struct {
 }
 
 func (c *caller) RoundTrip(ctx context.Context, req, res soap.HasFault) error {
-	if _, ok := ctx.Deadline(); !ok {
+	method := strings.TrimSuffix(reflect.TypeOf(req).Elem().Name(), "Body")
+	// The answer to WaitForUpdatesEx is late by design.
+	if _, ok := ctx.Deadline(); !ok || c.e.CallTimeout > 0 && method != "WaitForUpdatesEx" {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, defaultCallTimeout)
+		ctx, cancel = context.WithTimeout(ctx, cmp.Or(c.e.CallTimeout, defaultCallTimeout))
 		defer cancel()
 	}
 	start := time.Now()
-	method := strings.TrimSuffix(reflect.TypeOf(req).Elem().Name(), "Body")
 	err := c.plain(method, c.sc.RoundTrip(ctx, req, res))
 	if c.e.On != nil {
 		c.e.On(Call{Host: hostPort(c.e.URL), Method: method, Took: time.Since(start), Err: err})

@@ -416,8 +416,8 @@ func (c *compiler) token(name string) dcui.Token {
 		id = uint8(len(c.ids))
 		c.ids[name] = id
 	}
-	in, _, _ := c.recipe.input(name)
-	return dcui.Token{ID: id, Layout: c.layName, Caseless: caseless(in.Kind)}
+	in, secret, _ := c.recipe.input(name)
+	return dcui.Token{ID: id, Layout: c.layName, Caseless: caseless(in.Kind), Secret: secret}
 }
 
 // input adds the text of a secret or a variable. In the model a secret is

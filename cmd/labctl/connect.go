@@ -184,7 +184,7 @@ func (a *app) endpoint(s *settings, access *Access, whose, pin string, variables
 		}
 	}
 	if s.Timeout > 0 {
-		e.DialTimeout = min(s.Timeout, maxDial)
+		e.DialTimeout, e.CallTimeout = min(s.Timeout, maxDial), s.Timeout
 	}
 	e.Password = a.passwords.source(a, access, whose, fmt.Sprintf("password of %s on %s:", user, u.Host), variables)
 	return e, nil

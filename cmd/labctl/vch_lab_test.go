@@ -312,8 +312,9 @@ func TestVCHDockerClient(t *testing.T) {
 	}
 	t.Parallel()
 	l := startLab(t, "--scene", "standalone", "--boot", "50ms")
-	for _, mode := range []string{"server", "none"} {
-		l.run("vch", "up", "t1", "--tls", mode).want(t, exitDone)
+	for _, flags := range [][]string{{"--tls", "server"}, {"--tls", "none"},
+		{"--tls", "verify", "--tls-cname", "t1.lab.invalid", "--ip", "127.44.44.91/24", "--gateway", "127.44.44.1"}} {
+		l.run(append([]string{"vch", "up", "t1"}, flags...)...).want(t, exitDone)
 		var env string
 		for _, f := range l.vchFiles() {
 			if strings.HasSuffix(f, ".env") {
@@ -331,7 +332,7 @@ func TestVCHDockerClient(t *testing.T) {
 			t.Skipf("this client is too new for a VCH: %s", out)
 		}
 		if err != nil || !strings.Contains(string(out), "Hello from Docker!") {
-			t.Errorf("--tls %s: %v\n%s\n%s", mode, err, out, env)
+			t.Errorf("%v: %v\n%s\n%s", flags, err, out, env)
 		}
 		l.run("vch", "down", "t1").want(t, exitDone)
 	}

@@ -538,7 +538,7 @@ func (a *app) vchMake(ctx context.Context, s *vchSession, f *vchUpFlags, base *v
 	a.leaving("")
 	var invalid *vch.InvalidError
 	if errors.As(err, &invalid) {
-		return a.vchRefused(invalid)
+		return a.vchRefused(invalid, s.Requests())
 	}
 	if err != nil {
 		return err
@@ -602,6 +602,7 @@ var vchAdvice = map[string]string{
 	"pool-taken":           "another name leaves it alone",
 	"folder-taken":         "another name leaves it alone",
 	"license":              "the free license has none, and blocks changes through the API too; evaluation mode has everything",
+	"ops-login":            "its password comes from LABCTL_OPS_PASSWORD, vch.ops in the config, or a prompt",
 	"firewall":             "--open-firewall enables it",
 	"firewall-addresses":   "add the address to the rule set, or allow all",
 	"firewall-rules":       "a rule set of your own, or, in a lab, esxcli network firewall set --enabled false",
@@ -609,8 +610,8 @@ var vchAdvice = map[string]string{
 }
 
 // vchRefused prints everything that speaks against an installation.
-func (a *app) vchRefused(e *vch.InvalidError) error {
-	res := vchUpResult{Version: 1, VCHs: []vchOutcome{}, Findings: e.Findings, Exit: exitFailed}
+func (a *app) vchRefused(e *vch.InvalidError, requests int) error {
+	res := vchUpResult{Version: 1, VCHs: []vchOutcome{}, Findings: e.Findings, Requests: requests, Exit: exitFailed}
 	if a.json() {
 		if err := a.result(res, nil); err != nil {
 			return err

@@ -101,9 +101,6 @@ func (b *bootState) summary() []string {
 	return out
 }
 
-// waitingEvery is the longest that a wait is silent.
-const waitingEvery = 10 * time.Second
-
 // boot powers the machine on and follows it until its Docker endpoint answers.
 func (r *upRun) boot(ctx context.Context, certs *Certificates) (*Instance, error) {
 	r.step("power on")
@@ -163,6 +160,8 @@ func (w *watch) explain(ctx context.Context, err error, limit time.Duration) err
 // vCenter DRS may choose the host, without waiting for anybody's approval.
 func (r *upRun) powerOn(ctx context.Context) (Ref, error) {
 	r.booted = true
+	ctx, done := r.change(ctx)
+	defer done()
 	if !r.p.site.VCenter {
 		res, err := methods.PowerOnVM_Task(ctx, r.c.Vim, &types.PowerOnVM_Task{This: r.at.vm})
 		if err != nil {

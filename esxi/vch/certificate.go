@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -41,9 +42,10 @@ type Certificates struct {
 // CertRequest says what certificates to make.
 type CertRequest struct {
 	Mode         TLS
-	Name         string   // the server's: DNS name or address; required with TLSVerify
-	Organization []string // default: the VCH's name
-	KeyBits      int      // RSA; 0 is 2048
+	Name         string     // the server's: DNS name or address; required with TLSVerify
+	Addr         netip.Addr // another name of it; zero is none
+	Organization []string   // default: the VCH's name
+	KeyBits      int        // RSA; 0 is 2048
 	Now          time.Time
 
 	key *rsa.PrivateKey // the server's, where it is not to be made
@@ -99,6 +101,9 @@ func NewCertificates(r CertRequest) (*Certificates, error) {
 		server.IPAddresses = []net.IP{ip}
 	} else if r.Name != "" {
 		server.DNSNames = []string{r.Name}
+	}
+	if r.Addr.IsValid() && r.Addr.String() != r.Name {
+		server.IPAddresses = append(server.IPAddresses, r.Addr.AsSlice())
 	}
 	var err error
 	c.ServerCert, c.ServerKey, _, err = sign(server, r.key, ca, caKey, r.KeyBits)

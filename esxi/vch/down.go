@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -27,9 +28,9 @@ type Target struct {
 
 // DownOptions say how far a removal goes.
 type DownOptions struct {
-	On      func(Event)
-	Force   bool // containers that are running too
-	Volumes bool // volume stores too
+	On      func(Event) // told of everything, one event at a time; may be nil
+	Force   bool        // containers that are running too
+	Volumes bool        // volume stores too
 }
 
 // Removal is what came of one target.
@@ -93,7 +94,7 @@ func Down(ctx context.Context, c *esxi.Client, targets []Target, o DownOptions) 
 	k.clean(ctx, victims)
 	out := make([]Removal, len(victims))
 	for i, v := range victims {
-		out[i] = Removal{Name: v.name, Found: v.found(), Removed: v.removed, Kept: v.kept, Left: v.left}
+		out[i] = Removal{Name: v.name, Found: v.found(), Removed: append([]string{}, v.removed...), Kept: v.kept, Left: append([]string{}, v.left...)}
 	}
 	return out, nil
 }
@@ -203,13 +204,17 @@ type cleaner struct {
 	on      func(Event)
 	volumes bool
 	undoing bool
+	others  []neighbour // VCHs that stay, where the victims have stores that they could use too
 
-	mu   sync.Mutex
-	dead error // why nothing more is tried: the server is silent
+	telling sync.Mutex // one event at a time
+	mu      sync.Mutex
+	dead    error // why nothing more is tried: the server is silent
 }
 
 func (k *cleaner) say(v *victim, kind, text string) {
 	if k.on != nil {
+		k.telling.Lock()
+		defer k.telling.Unlock()
 		k.on(Event{VCH: v.name, Kind: kind, Text: text})
 	}
 }
@@ -222,7 +227,7 @@ func (v *victim) leave(format string, args ...any) {
 
 // try carries out one removal, and reports whether the thing is gone.
 func (k *cleaner) try(ctx context.Context, v *victim, what string, do func(context.Context) error) bool {
-	if !k.act(ctx, v, what, do) {
+	if !k.act(ctx, v, "to remove "+what, what, do) {
 		return false
 	}
 	v.mu.Lock()
@@ -234,7 +239,7 @@ func (k *cleaner) try(ctx context.Context, v *victim, what string, do func(conte
 
 // prepare carries out what a removal needs first; done tells of it.
 func (k *cleaner) prepare(ctx context.Context, v *victim, done, undone string, do func(context.Context) error) bool {
-	if !k.act(ctx, v, undone, do) {
+	if !k.act(ctx, v, undone, undone, do) {
 		return false
 	}
 	k.say(v, "step", done)
@@ -242,8 +247,8 @@ func (k *cleaner) prepare(ctx context.Context, v *victim, done, undone string, d
 }
 
 // act makes one change, and reports whether it is made; what is left when it is
-// not. Each can be made twice without harm, so a lost answer is asked for again.
-func (k *cleaner) act(ctx context.Context, v *victim, what string, do func(context.Context) error) bool {
+// not, and how the wait for it is told of, are its words. Each can be made twice without harm, so a lost answer is asked for again.
+func (k *cleaner) act(ctx context.Context, v *victim, doing, what string, do func(context.Context) error) bool {
 	k.mu.Lock()
 	dead := k.dead
 	k.mu.Unlock()
@@ -251,6 +256,8 @@ func (k *cleaner) act(ctx context.Context, v *victim, what string, do func(conte
 		v.leave("%s (not tried: %v)", what, dead)
 		return false
 	}
+	stop := beat(func(so time.Duration) { k.say(v, "waiting", fmt.Sprintf("%s, after %v", doing, so)) })
+	defer stop()
 	err := again(ctx, func() error {
 		err := do(ctx)
 		if gone(err) {
@@ -325,6 +332,11 @@ func (k *cleaner) inspect(ctx context.Context, victims []*victim) error {
 				}
 			}
 		}
+	}
+	if err := k.readOthers(ctx, victims); err != nil {
+		return err
+	}
+	for _, v := range victims {
 		k.objects(v)
 	}
 	return nil
@@ -373,7 +385,10 @@ func readDetails(ctx context.Context, c *esxi.Client, refs []Ref) (map[Ref]conta
 // made for it, what vic-machine makes by its rules, and what the journal holds.
 // All of it counts only where the inventory shows it in the right place.
 func (k *cleaner) objects(v *victim) {
-	pending := slices.Concat(v.journal.Pending(), v.made)
+	pending := v.made
+	if !k.undoing { // what an earlier run left, volumes that were kept among it, is no business of one that failed
+		pending = slices.Concat(v.journal.Pending(), v.made)
+	}
 	add := func(o Object) {
 		if o.ID == "" && slices.Contains([]string{"pool", "folder"}, o.Kind) || slices.ContainsFunc(v.objects, o.same) {
 			return
@@ -401,17 +416,7 @@ func (k *cleaner) objects(v *victim) {
 		if store, folder := splitPath(m.Path); folder != "" {
 			add(Object{Kind: "directory", Name: onStore(store, folder), Parent: v.dc.Value})
 		}
-		k.imageStores(v, add, labctls && made("images"))
-		for label, u := range v.config.Storage.Volumes {
-			if k.undoing {
-				break // only those that the failed run made: they are in its list
-			}
-			if u.Scheme != "ds" || !strings.HasPrefix(u.Path, "[") {
-				v.kept = append(v.kept, fmt.Sprintf("volume store %s: %s://%s%s", label, u.Scheme, u.Host, u.Path))
-				continue
-			}
-			add(Object{Kind: "volume", Name: u.Path, Parent: v.dc.Value})
-		}
+		k.stores(v, add, made("images"), labctls)
 	}
 	for _, o := range pending {
 		k.fromJournal(v, o, add)
@@ -470,31 +475,6 @@ func (k *cleaner) bridgeName(v *victim) string {
 		}
 	}
 	return v.machine.Keys[keyBridge]
-}
-
-// imageStores adds a VCH's images where they are outside of its own folder.
-// What another VCH keeps beside them stays.
-func (k *cleaner) imageStores(v *victim, add func(Object), whole bool) {
-	_, own := splitPath(v.machine.Path)
-	for _, u := range v.config.Storage.ImageStores {
-		dir := strings.Trim(u.Path, "/")
-		if dir == "" || dir == own || u.Scheme != "ds" || badPath(dir) {
-			continue
-		}
-		shared := slices.ContainsFunc(k.site.Machines, func(m Machine) bool {
-			return m.Ref != v.machine.Ref && markerOf(m) != "" && m.Keys.either(readPrefix+"storage/image_stores|0/Path") == u.Path
-		})
-		if whole && !shared {
-			add(Object{Kind: "images", Name: onStore(u.Host, dir), Parent: v.dc.Value})
-			continue
-		}
-		if v.machine.UUID != "" {
-			add(Object{Kind: "images", Name: onStore(u.Host, dir, "VIC", v.machine.UUID), Parent: v.dc.Value})
-		}
-		if !shared {
-			add(Object{Kind: "images", Name: onStore(u.Host, dir, "kvStores"), Parent: v.dc.Value})
-		}
-	}
 }
 
 // each runs do for all victims side by side.
@@ -747,10 +727,16 @@ func (k *cleaner) appliance(ctx context.Context, v *victim) {
 		return
 	}
 	for _, o := range v.objects {
-		if o.Kind == "images" || o.Kind == "volume" && k.volumes {
-			k.files(ctx, v, o)
-		} else if o.Kind == "volume" {
+		if o.Kind != "images" && o.Kind != "volume" {
+			continue
+		}
+		switch who := k.userOf(o); {
+		case who != "":
+			v.kept = append(v.kept, fmt.Sprintf("%v: VCH %s has it too", o, who))
+		case o.Kind == "volume" && !k.volumes:
 			v.kept = append(v.kept, o.String())
+		default:
+			k.files(ctx, v, o)
 		}
 	}
 	if len(v.left) > 0 && v.stuck {
@@ -951,6 +937,9 @@ func (v *victim) settle(k *cleaner) {
 	for _, o := range v.journal.Pending() {
 		if v.unsure || k.dead != nil {
 			break
+		}
+		if k.undoing && !slices.ContainsFunc(v.made, o.same) {
+			continue
 		}
 		if o.Kind == "vm" && v.machine != nil && strings.Contains(left, v.machine.Name+" ") && v.stuck || strings.Contains(left, o.String()) {
 			continue

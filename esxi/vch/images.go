@@ -88,7 +88,7 @@ func (r *upRun) imageSource(ctx context.Context) string {
 	asked := 0
 	for _, m := range r.p.site.Machines {
 		store, folder := splitPath(m.Path)
-		if markerOf(m) != "match" || store != r.p.Datastore || folder == "" || newEntry(m).VersionString != b.Version.String() {
+		if mark := markerOf(m); mark == "" || mark == "creating" || store != r.p.Datastore || folder == "" || newEntry(m).VersionString != b.Version.String() {
 			continue
 		}
 		if asked++; asked > maxSources {
@@ -119,9 +119,11 @@ func (r *upRun) copyImages(ctx context.Context, from string) error {
 		return errors.New("the server has no file manager")
 	}
 	appliance, bootstrap := r.p.spec.Bundle.Version.files()
+	calls, done := r.change(ctx)
+	defer done()
 	var tasks []Ref
 	for _, name := range []string{appliance, bootstrap} {
-		res, err := methods.CopyDatastoreFile_Task(ctx, r.c.Vim, &types.CopyDatastoreFile_Task{
+		res, err := methods.CopyDatastoreFile_Task(calls, r.c.Vim, &types.CopyDatastoreFile_Task{
 			This:       *fm,
 			SourceName: onStore(r.p.Datastore, from, name), SourceDatacenter: &r.p.datacenter,
 			DestinationName: onStore(r.p.Datastore, r.at.folder, name), DestinationDatacenter: &r.p.datacenter,
@@ -133,11 +135,11 @@ func (r *upRun) copyImages(ctx context.Context, from string) error {
 		tasks = append(tasks, res.Returnval)
 	}
 	for _, t := range tasks {
-		if _, err := wait(ctx, r.c, t); err != nil {
+		if _, err := wait(calls, r.c, t); err != nil {
 			return fmt.Errorf("copy the images: %w", err)
 		}
 	}
-	return nil
+	return ctx.Err()
 }
 
 // UploadError says that an image did not get to the datastore.

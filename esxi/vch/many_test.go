@@ -142,6 +142,107 @@ func TestBootFailures(t *testing.T) {
 	}
 }
 
+// An appliance that is off again before its machine is looked at was on all
+// the same.
+func TestOffAtOnce(t *testing.T) {
+	l := startLab(t, "standalone")
+	l.arm(`{"fault": "boot-power-off"}`)
+	l.arm(`{"fault": "hold", "call": 1, "method": "CreateFilter", "when": "before"}`)
+	j := l.job("esxi", "t1")
+	ended := make(chan error, 1)
+	go func() {
+		_, _, err := l.up("esxi", j, Options{Address: 30 * time.Second, Ready: 30 * time.Second})
+		ended <- err
+	}()
+	off := func(s labState) bool {
+		return s.Faults[0].Fired > 0 && strings.Contains(s.things(), "{t1 off}")
+	}
+	for !off(l.state()) {
+		select {
+		case err := <-ended:
+			t.Fatalf("it ended early: %v", err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	l.call("POST", "/release", "")
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "the appliance powered itself off") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// What is taken back is what this run made: volumes that an earlier VCH of the
+// name left on purpose are not.
+func TestUndoLeavesVolumes(t *testing.T) {
+	for _, path := range paths {
+		t.Run(path.via, func(t *testing.T) {
+			t.Parallel()
+			l := startLab(t, path.scene)
+			j := l.job(path.via, "t1")
+			j.Spec.Volumes = []Volume{{Label: "default", Datastore: "datastore1", Path: "vols/t1"}}
+			if _, _, err := l.up(path.via, j, Options{}); err != nil {
+				t.Fatal(err)
+			}
+			if r, _, err := l.down(path.via, l.target(path.via, "t1"), DownOptions{}); err != nil || len(r.Left) > 0 {
+				t.Fatalf("%+v %v", r, err)
+			}
+			kept := l.state().things()
+			if !strings.Contains(kept, "vols/t1/") {
+				t.Fatalf("down did not keep the volumes:\n%s", kept)
+			}
+			for _, volumes := range [][]Volume{nil, j.Spec.Volumes} {
+				l.arm(`{"fault": "component-fails", "component": "vicadmin"}`)
+				again := l.job(path.via, "t1")
+				again.Spec.Volumes = volumes
+				_, _, err := l.up(path.via, again, Options{})
+				l.disarm()
+				var up *UpError
+				if !errors.As(err, &up) || len(up.Left) > 0 {
+					t.Errorf("got %v", err)
+				}
+				if d := cmp.Diff(kept, l.state().things()); d != "" {
+					t.Errorf("the lab is not as it was:\n%s", d)
+				}
+			}
+			// What was kept is still known, for when somebody wants it gone.
+			r, _, err := l.down(path.via, l.target(path.via, "t1"), DownOptions{Volumes: true})
+			if err != nil || len(r.Left) > 0 || strings.Contains(string(l.state().Files), "vols") {
+				t.Errorf("%+v %v\n%s", r, err, l.state().Files)
+			}
+		})
+	}
+}
+
+// An interrupt waits for the change that is under way: one that is given up
+// would be made after the look that decides what is to be taken back.
+func TestInterruptDrains(t *testing.T) {
+	l := startLab(t, "standalone")
+	before := l.state().things()
+	l.arm(`{"fault": "op-delay", "ms": 700}`)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	j := l.job("esxi", "t1")
+	why := errors.New("interrupted by the test")
+	_, err := l.session("esxi", func(c *esxi.Client) error {
+		out, err := Up(ctx, c, []Job{j}, Options{On: func(e Event) {
+			if strings.Contains(e.Text, "bridge network") {
+				time.AfterFunc(100*time.Millisecond, func() { cancel(why) })
+			}
+		}})
+		if err == nil {
+			err = out[0].Err
+		}
+		return err
+	})
+	l.disarm()
+	var up *UpError
+	if !errors.Is(err, why) || !errors.As(err, &up) || len(up.Left) > 0 || up.Step != "create the bridge network t1" {
+		t.Errorf("got %v", err)
+	}
+	time.Sleep(700 * time.Millisecond)
+	if d := cmp.Diff(before, l.state().things()); d != "" {
+		t.Errorf("the lab is not as it was:\n%s", d)
+	}
+}
+
 func TestKeep(t *testing.T) {
 	l := startLab(t, "standalone")
 	before := l.state().things()
@@ -394,6 +495,74 @@ func TestStores(t *testing.T) {
 			}
 			if d := cmp.Diff(before, l.state().things()); d != "" {
 				t.Errorf("the lab is not as it was:\n%s", d)
+			}
+		})
+	}
+}
+
+// What VCHs share goes with the last of them: not with the first, and not when
+// one of them fails. A volume store without a path has vic-machine's.
+func TestSharedStores(t *testing.T) {
+	for _, path := range paths {
+		t.Run(path.via, func(t *testing.T) {
+			t.Parallel()
+			l := startLab(t, path.scene)
+			before := l.state().things()
+			for _, fails := range []bool{false, true} {
+				jobs := []Job{l.job(path.via, "t1"), l.job(path.via, "t2")}
+				for _, j := range jobs {
+					j.Spec.ImagePath = "lab/pictures"
+					j.Spec.Volumes = []Volume{{Label: "default", Datastore: "datastore1"}}
+				}
+				if fails {
+					l.arm(`{"fault": "component-fails", "component": "vicadmin", "vch": "t1"}`)
+				}
+				_, err := l.session(path.via, func(c *esxi.Client) error {
+					out, err := Up(t.Context(), c, jobs, Options{})
+					if err == nil && (out[0].Err != nil) != fails {
+						t.Error(out[0].Err)
+					}
+					if err == nil && out[1].Err != nil {
+						t.Error(out[1].Err)
+					}
+					return err
+				})
+				l.disarm()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, j := range jobs {
+					j.Journal.Done()
+				}
+				_, err = l.session(path.via, func(c *esxi.Client) error {
+					d, err := Inspect(t.Context(), c, "t2")
+					if err == nil && d.VMX[readPrefix+"storage/VolumeLocations|default/Path"] != "[datastore1] VIC" {
+						t.Errorf("%v", d.Volumes)
+					}
+					return err
+				})
+				if err != nil {
+					t.Error(err)
+				}
+				if !fails {
+					r, _, err := l.down(path.via, l.target(path.via, "t1"), DownOptions{Volumes: true})
+					if err != nil || len(r.Left) > 0 || !strings.Contains(strings.Join(r.Kept, "\n"), "volume store [datastore1] VIC/volumes: VCH t2 has it too") {
+						t.Errorf("%+v %v", r, err)
+					}
+				}
+				files := string(l.state().Files)
+				if !strings.Contains(files, `"[datastore1] VIC/volumes/"`) || !strings.Contains(files, `"[datastore1] lab/pictures/kvStores/"`) || strings.Contains(files, "] t1/") {
+					t.Errorf("while t2 is there:\n%s", files)
+				}
+				// What is known of t1 on this machine is not needed for it.
+				l.dir = t.TempDir()
+				r, _, err := l.down(path.via, l.target(path.via, "t2"), DownOptions{Volumes: true})
+				if err != nil || len(r.Left) > 0 || len(r.Kept) > 0 {
+					t.Errorf("%+v %v", r, err)
+				}
+				if d := cmp.Diff(before, l.state().things()); d != "" {
+					t.Errorf("the lab is not as it was:\n%s", d)
+				}
 			}
 		})
 	}

@@ -297,7 +297,7 @@ func (p *Plan) networks() {
 	default:
 		var others []string
 		for _, m := range p.site.Machines {
-			if markerOf(m) != "" && slices.Contains(m.Networks, n.Ref) {
+			if markerOf(m) != "" && m.Name != p.Name && slices.Contains(m.Networks, n.Ref) {
 				others = append(others, m.Name)
 			}
 		}
@@ -442,7 +442,7 @@ func (p *Plan) support() {
 		}
 	}
 	if s.SerialPersisted != nil && !*s.SerialPersisted {
-		p.warn("serial-option", "vCenter's option %s is set to true, as VIC needs it", optionSerial)
+		p.warn("serial-option", "vCenter's option %s will be set to true, as VIC needs it", optionSerial)
 	}
 	mgmt := p.spec.network(Management).IP
 	for _, h := range s.Hosts {
@@ -472,7 +472,7 @@ func (p *Plan) support() {
 		case open:
 		case offer != "" && p.spec.OpenFirewall:
 			p.firewall = append(p.firewall, firewallFix{h.FirewallSystem, h.Name, offer})
-			p.warn("firewall-opened", "the firewall rule set %s is enabled on %s, and stays so", offer, h.Name)
+			p.warn("firewall-opened", "the firewall rule set %s will be enabled on %s, and stay so", offer, h.Name)
 		case offer != "":
 			p.refuse("firewall", "the firewall of %s closes port %d outwards, which containers need: the rule set %s is off", h.Name, containerPort, offer)
 		case limited != "":

@@ -172,12 +172,8 @@ func (v Volume) storeURL() StoreURL {
 	if v.NFS != nil {
 		return StoreURL{Scheme: "nfs", Host: v.NFS.Host, Path: v.NFS.Path, RawQuery: v.NFS.RawQuery}
 	}
-	return StoreURL{Scheme: "ds", Host: v.Datastore, Path: onStore(v.Datastore, v.folder())}
+	return StoreURL{Scheme: "ds", Host: v.Datastore, Path: onStore(v.Datastore, cmp.Or(v.Path, storeRoot))}
 }
-
-// folder is the place of a volume store on its datastore. The root of one is
-// nobody's to fill.
-func (v Volume) folder() string { return cmp.Or(v.Path, "volumes") }
 
 // sessions returns the appliance's three programs.
 func (p *Plan) sessions() map[string]*Session {
@@ -243,8 +239,8 @@ func (p *Plan) options() []string {
 }
 
 // marks returns labctl's own keys.
-func (p *Plan) marks(done []string, bridge string) Keys {
-	k := Keys{keyMade: strings.Join(done, " ")}
+func (p *Plan) marks(done []string, bridge, parents string) Keys {
+	k := Keys{keyMade: strings.Join(done, " "), keyParents: parents}
 	if !p.spec.Expires.IsZero() {
 		k[keyExpires] = p.spec.Expires.UTC().Format(time.RFC3339)
 	}

@@ -129,8 +129,9 @@ var listKeys = append(slices.Clone(markerKeys),
 	oldReadPrefix+"init/version/Version", oldReadPrefix+"init/version/BuildNumber", oldReadPrefix+"init/version/GitCommit",
 	writePrefix+"init.networks|client.assigned.IP", oldWritePrefix+"init.networks|client.assigned.IP",
 	readPrefix+"init/sessions|docker-personality/cmd/Args~", oldReadPrefix+"init/sessions|docker-personality/cmd/Args~",
+	readPrefix+"storage/image_stores|0/Path",
 	readPrefix+"version/Version", readPrefix+"common/id", oldReadPrefix+"common/id", oldReadPrefix+"common/name", oldReadPrefix+"repo",
-	keyMade, keyExpires, keyBridge,
+	keyMade, keyExpires, keyBridge, keyParents,
 )
 
 // labctl's own marks on a VCH. They are plain keys: the guest does not see
@@ -139,6 +140,7 @@ const (
 	keyMade    = "labctl.made"    // kinds of objects that its up created beside the machine
 	keyExpires = "labctl.expires" // RFC 3339
 	keyBridge  = "labctl.bridge"  // port group that labctl made for it, or for one beside it
+	keyParents = "labctl.parents" // folders that labctl made on the way to its stores, joined by |
 )
 
 func extraPath(key string) string { return `config.extraConfig["` + key + `"]` }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -120,6 +121,10 @@ func CheckName(name string) error {
 	return nil
 }
 
+// loopbacks are the names that the usual hosts file gives to a machine itself.
+// The second is what ESXi calls itself before it has a name.
+var loopbacks = []string{"localhost", "localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"}
+
 // CheckTarget reads the address at which the appliance reaches vSphere, and
 // returns it as VIC stores it, without user and path. An address that means the
 // appliance itself is refused.
@@ -130,7 +135,7 @@ func CheckTarget(s string) (string, error) {
 	}
 	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
 	ip, err := netip.ParseAddr(host)
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && (ip.IsLoopback() || ip.IsUnspecified()) {
+	if slices.Contains(loopbacks, host) || strings.HasSuffix(host, ".localhost") || err == nil && (ip.IsLoopback() || ip.IsUnspecified()) {
 		return "", fmt.Errorf("%s is the appliance itself, seen from the appliance", host)
 	}
 	return "https://" + u.Host, nil
@@ -188,13 +193,24 @@ func (s *Spec) certName() string {
 	return ""
 }
 
+// certAddr returns the address that the server's certificate holds: the client
+// side's where it is known before the boot, so that clients can go by it
+// whatever the name is.
+func (s *Spec) certAddr() netip.Addr {
+	if ip := s.network(Client).IP; ip.IsValid() {
+		return ip.Addr()
+	}
+	ip, _ := netip.ParseAddr(s.certName())
+	return ip
+}
+
 // CertRequest returns what certificates the VCH needs.
 func (s *Spec) CertRequest(now time.Time) CertRequest {
 	org := s.Organization
 	if len(org) == 0 {
 		org = []string{s.Name}
 	}
-	return CertRequest{Mode: s.tls(), Name: s.certName(), Organization: org, KeyBits: s.KeyBits, Now: now}
+	return CertRequest{Mode: s.tls(), Name: s.certName(), Addr: s.certAddr(), Organization: org, KeyBits: s.KeyBits, Now: now}
 }
 
 func (s *Spec) tls() TLS {

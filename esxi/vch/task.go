@@ -1,9 +1,12 @@
 package vch
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/vmware/govmomi/vim25/types"
@@ -23,10 +26,13 @@ func (e *taskError) Error() string { return e.text }
 // tasks here take a second or less; those that take longer are asked once a
 // second.
 func wait(ctx context.Context, c *esxi.Client, task Ref) (types.AnyType, error) {
+	limit := cmp.Or(c.Endpoint().CallTimeout, taskLimit)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, &slowError{limit})
+	defer cancel()
 	pauses := []time.Duration{10 * time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond, 600 * time.Millisecond, time.Second}
 	for i := 0; ; i++ {
-		if err := sleep(ctx, pauses[min(i, len(pauses)-1)]); err != nil {
-			return nil, err
+		if sleep(ctx, pauses[min(i, len(pauses)-1)]) != nil {
+			return nil, context.Cause(ctx)
 		}
 		ask, cancel := context.WithTimeout(ctx, answerLimit)
 		objects, err := retrieve(ask, c, types.PropertyFilterSpec{
@@ -54,8 +60,61 @@ func wait(ctx context.Context, c *esxi.Client, task Ref) (types.AnyType, error) 
 	}
 }
 
+// taskLimit bounds a task: deleting a folder full of disks can take minutes.
+const taskLimit = 10 * time.Minute
+
+// slowError is a task that takes too long.
+type slowError struct{ limit time.Duration }
+
+func (e *slowError) Error() string {
+	return fmt.Sprintf("the server has not finished it within %v", e.limit)
+}
+func (e *slowError) Unwrap() error { return context.DeadlineExceeded }
+
+// waitingEvery is the longest that a wait is silent.
+const waitingEvery = 10 * time.Second
+
+// beat tells how long something takes, until stop is called.
+func beat(tell func(so time.Duration)) (stop func()) {
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		start := time.Now()
+		tick := time.NewTicker(waitingEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				tell(time.Since(start).Round(time.Second))
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() {
+		close(done)
+		wg.Wait()
+	}
+}
+
 // answerLimit bounds a call that the server answers at once when it is there.
 const answerLimit = 10 * time.Second
+
+// draining returns a context for a change on the server: an interrupt leaves it
+// answerLimit to end in. A change that is given up at once may still be carried
+// out, after the look that decides what is to be taken back.
+func draining(ctx context.Context) (context.Context, context.CancelFunc) {
+	out, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		if sleep(out, answerLimit) == nil {
+			cancel(context.Cause(ctx))
+		}
+	})
+	return out, func() {
+		stop()
+		cancel(nil)
+	}
+}
 
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)

@@ -7,7 +7,6 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -118,6 +117,7 @@ func Up(ctx context.Context, c *esxi.Client, jobs []Job, o Options) ([]Outcome, 
 	for i, j := range jobs {
 		plans[i] = NewPlan(site, j.Spec)
 	}
+	checkUser(ctx, c, plans)
 	findings, bad := gather(plans)
 	if bad {
 		return nil, &InvalidError{findings}
@@ -137,7 +137,7 @@ func Up(ctx context.Context, c *esxi.Client, jobs []Job, o Options) ([]Outcome, 
 	if err := prepare(ctx, c, plans); err != nil {
 		return nil, err
 	}
-	shared := &shared{images: map[string]*images{}, bridges: map[string]bool{}}
+	shared := &shared{images: map[string]*images{}, bridges: map[string]bool{}, folders: map[string]bool{}}
 	var wg sync.WaitGroup
 	for i, j := range jobs {
 		r := &upRun{c: c, p: plans[i], o: &o, job: j, shared: shared, tell: tell}
@@ -148,6 +148,18 @@ func Up(ctx context.Context, c *esxi.Client, jobs []Job, o Options) ([]Outcome, 
 	}
 	wg.Wait()
 	return out, nil
+}
+
+// checkUser finds out whether the user made for the appliance can log in, which
+// the appliance would only say after its boot. The VCHs of a run share it.
+func checkUser(ctx context.Context, c *esxi.Client, plans []*Plan) {
+	s := plans[0].spec
+	if s.OwnUser {
+		return
+	}
+	if err := c.TryLogin(ctx, s.User, s.Password); err != nil {
+		plans[0].refuse("ops-login", "the appliance could not log in as %s: %v", s.User, err)
+	}
 }
 
 // gather joins what was found for several VCHs; what holds for all is said
@@ -206,6 +218,7 @@ type shared struct {
 	mu      sync.Mutex
 	images  map[string]*images // by datastore
 	bridges map[string]bool    // made by this run
+	folders map[string]bool    // the same, on datastores
 
 	keyMaking sync.Mutex
 	key       *rsa.PrivateKey // of the servers that no client verifies
@@ -252,6 +265,7 @@ type upRun struct {
 	at      made
 	sk      *SecretKey
 	objects []Object // made, or perhaps made
+	part    []Object // folders that another VCH of labctl made, and that this one uses too
 	bridge  string   // port group that this run made
 	now     string   // what is being done
 	stored  bool     // certificates are on disk
@@ -268,18 +282,40 @@ func (r *upRun) step(format string, args ...any) {
 	r.on(Event{Kind: "step", Text: r.now})
 }
 
+// change returns a context for a change on the server, and tells how long it
+// takes, until done.
+func (r *upRun) change(ctx context.Context) (_ context.Context, done func()) {
+	ctx, cancel := draining(ctx)
+	what := r.now
+	stop := beat(func(so time.Duration) { r.on(Event{Kind: "waiting", Text: fmt.Sprintf("%s, after %v", what, so)}) })
+	return ctx, func() {
+		cancel()
+		stop()
+	}
+}
+
 // make announces an object, makes it, and notes what it is. What the server
-// refused was not made; after any other failure it may have been.
-func (r *upRun) make(o Object, call func() (id string, err error)) error {
+// refused was not made by this run, and what the journal has of an earlier one
+// stays in it; after any other failure it may have been made.
+func (r *upRun) make(ctx context.Context, o Object, call func(context.Context) (id string, err error)) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	ctx, done := r.change(ctx)
+	defer done()
+	earlier := slices.ContainsFunc(r.job.Journal.Pending(), o.same)
 	if err := r.job.Journal.announce(o); err != nil {
 		return err
 	}
 	r.objects = append(r.objects, o)
-	id, err := call()
+	id, err := call(ctx)
 	if err != nil {
 		var failed *taskError
 		if refused(err) || errors.As(err, &failed) {
 			r.objects = r.objects[:len(r.objects)-1]
+			if earlier {
+				return err
+			}
 			return errors.Join(err, r.job.Journal.forget(o))
 		}
 		return err
@@ -323,8 +359,11 @@ func (r *upRun) run(ctx context.Context) (*Instance, error) {
 }
 
 func (r *upRun) build(ctx context.Context) (*Instance, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if r.job.CertDir != "" {
+		os.Remove(LogFile(r.job.CertDir)) // of an earlier try, where there was one
 	}
 	// Keys take a Raspberry Pi a second or more, and are needed late.
 	type made struct {
@@ -352,8 +391,14 @@ func (r *upRun) build(ctx context.Context) (*Instance, error) {
 	if err := certs.Store(r.job.CertDir); err != nil {
 		return nil, err
 	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	if err := r.configure(ctx, certs); err != nil {
 		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
 	in, err := r.boot(ctx, certs)
 	if err != nil {
@@ -365,7 +410,7 @@ func (r *upRun) build(ctx context.Context) (*Instance, error) {
 	if s.tls() != TLSNone {
 		in.CertDir = r.job.CertDir
 	}
-	if _, err := netip.ParseAddr(s.certName()); s.tls() == TLSVerify && err != nil {
+	if s.tls() == TLSVerify && !s.certAddr().IsValid() {
 		in.VerifiedAs = s.certName()
 	}
 	span := s.BridgeRange
@@ -432,7 +477,7 @@ func (r *upRun) makePool(ctx context.Context) error {
 		return types.ResourceAllocationInfo{Reservation: types.NewInt64(0), ExpandableReservation: types.NewBool(true), Limit: types.NewInt64(n),
 			Shares: &types.SharesInfo{Level: types.SharesLevelNormal}}
 	}
-	return r.make(Object{Kind: "pool", Name: p.Name, Parent: p.parentPool.Value}, func() (string, error) {
+	return r.make(ctx, Object{Kind: "pool", Name: p.Name, Parent: p.parentPool.Value}, func(ctx context.Context) (string, error) {
 		res, err := methods.CreateResourcePool(ctx, r.c.Vim, &types.CreateResourcePool{This: p.parentPool, Name: p.Name,
 			Spec: types.ResourceConfigSpec{CpuAllocation: limit(p.spec.PoolCPUMHz), MemoryAllocation: limit(p.spec.PoolMemoryMB)}})
 		if err != nil {
@@ -470,7 +515,7 @@ func (r *upRun) makeBridge(ctx context.Context) error {
 	r.step("create the bridge network %s", name)
 	system := p.host.NetworkSystem
 	if p.MakesSwitch {
-		err := r.make(Object{Kind: "switch", Name: name, Parent: p.host.Ref.Value}, func() (string, error) {
+		err := r.make(ctx, Object{Kind: "switch", Name: name, Parent: p.host.Ref.Value}, func(ctx context.Context) (string, error) {
 			_, err := methods.AddVirtualSwitch(ctx, r.c.Vim, &types.AddVirtualSwitch{This: system, VswitchName: name, Spec: &types.HostVirtualSwitchSpec{NumPorts: 1024}})
 			return "", err
 		})
@@ -480,7 +525,7 @@ func (r *upRun) makeBridge(ctx context.Context) error {
 	} else {
 		r.adopt(Object{Kind: "switch", Name: name, Parent: p.host.Ref.Value})
 	}
-	err := r.make(Object{Kind: "portgroup", Name: name, Parent: p.host.Ref.Value}, func() (string, error) {
+	err := r.make(ctx, Object{Kind: "portgroup", Name: name, Parent: p.host.Ref.Value}, func(ctx context.Context) (string, error) {
 		_, err := methods.AddPortGroup(ctx, r.c.Vim, &types.AddPortGroup{This: system,
 			Portgrp: types.HostPortGroupSpec{Name: name, VlanId: bridgeVLAN, VswitchName: name}})
 		return "", err
@@ -502,7 +547,7 @@ func (r *upRun) makeFolder(ctx context.Context) error {
 		return nil
 	}
 	r.step("create the folder")
-	return r.make(o, func() (string, error) {
+	return r.make(ctx, o, func(ctx context.Context) (string, error) {
 		res, err := methods.CreateFolder(ctx, r.c.Vim, &types.CreateFolder{This: p.parent, Name: p.Name})
 		if err != nil {
 			return "", err
@@ -526,7 +571,7 @@ func (r *upRun) makeMachine(ctx context.Context) error {
 		return err
 	}
 	o := Object{Kind: "vm", Name: r.p.Name, Parent: r.at.pool.Value}
-	err = r.make(o, func() (string, error) {
+	err = r.make(ctx, o, func(ctx context.Context) (string, error) {
 		res, err := methods.CreateVM_Task(ctx, r.c.Vim, &types.CreateVM_Task{This: r.p.parent, Config: r.p.machine(keys), Pool: r.at.pool})
 		if err != nil {
 			return "", err
@@ -556,7 +601,12 @@ func (r *upRun) keys(certs *Certificates) (Keys, error) {
 			done = append(done, o.Kind)
 		}
 	}
-	for k, v := range r.p.marks(done, r.bridge) {
+	for _, o := range r.part {
+		if o.Kind != "parent" {
+			done = append(done, o.Kind)
+		}
+	}
+	for k, v := range r.p.marks(done, r.bridge, parents(r.objects, r.part)) {
 		if v != "" {
 			keys[k] = v
 		}
@@ -611,61 +661,14 @@ func (r *upRun) makeImages(ctx context.Context) error {
 	return r.shared.imagesOn(r.p.Datastore).place(ctx, r)
 }
 
-// makeStores makes the folders for volumes and images. One that is there
-// already is somebody's, and stays when this run fails.
-func (r *upRun) makeStores(ctx context.Context) error {
-	var dirs []Object
-	for _, v := range r.p.spec.Volumes {
-		if v.NFS == nil {
-			dirs = append(dirs, Object{Kind: "volume", Name: onStore(v.Datastore, v.folder()), Parent: r.p.datacenter.Value})
-		}
-	}
-	if r.p.spec.ImagePath != "" {
-		dirs = append(dirs, Object{Kind: "images", Name: onStore(r.p.Datastore, r.p.spec.ImagePath), Parent: r.p.datacenter.Value})
-	}
-	for _, dir := range dirs {
-		for _, o := range withParents(dir) {
-			if err := r.makeDirectory(ctx, o); err != nil && faultOf(err) != "FileAlreadyExists" {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// withParents returns a folder after those that it lies in. They are made one
-// by one, so that it is known which of them were there.
-func withParents(o Object) []Object {
-	store, folder := splitPath(o.Name + "/x")
-	parts := strings.Split(folder, "/")
-	var out []Object
-	for i := range len(parts) - 1 {
-		out = append(out, Object{Kind: "parent", Name: onStore(store, parts[:i+1]...), Parent: o.Parent})
-	}
-	return append(out, o)
-}
-
-func (r *upRun) makeDirectory(ctx context.Context, o Object) error {
-	fm := r.c.Vim.ServiceContent.FileManager
-	if fm == nil {
-		return errors.New("the server has no file manager")
-	}
-	if slices.ContainsFunc(r.objects, o.same) {
-		return nil
-	}
-	r.step("make the folder %s", o.Name)
-	return r.make(o, func() (string, error) {
-		_, err := methods.MakeDirectory(ctx, r.c.Vim, &types.MakeDirectory{This: *fm, Name: o.Name, Datacenter: &r.p.datacenter})
-		return "", err
-	})
-}
-
 func (r *upRun) configure(ctx context.Context, certs *Certificates) error {
 	r.step("configure the appliance")
 	keys, err := r.keys(certs)
 	if err != nil {
 		return err
 	}
+	ctx, done := r.change(ctx)
+	defer done()
 	res, err := methods.ReconfigVM_Task(ctx, r.c.Vim, &types.ReconfigVM_Task{This: r.at.vm, Spec: r.p.finish(r.at, r.p.devices, keys)})
 	if err != nil {
 		return err

@@ -177,10 +177,20 @@ func (w *watch) updates(ctx context.Context) error {
 				}
 			}
 		}
-		if task["info.state"] == types.TaskInfoStateError {
+		switch task["info.state"] {
+		case types.TaskInfoStateError:
 			f, _ := task["info.error"].(types.LocalizedMethodFault)
 			name, text := esxi.FaultWords(&f)
 			return &taskError{name, text}
+		case types.TaskInfoStateSuccess:
+			// It was on, perhaps for less time than it took to look: what it is
+			// now is read, in case its power is reported after its task.
+			if !w.seenOn() {
+				if err := w.reread(ctx); err != nil {
+					return err
+				}
+				w.locked(func() { w.state.was = true })
+			}
 		}
 		if unclear {
 			if err := w.reread(ctx); err != nil {
@@ -214,6 +224,11 @@ func (w *watch) reread(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (w *watch) seenOn() (was bool) {
+	w.locked(func() { was = w.state.was })
+	return was
 }
 
 // take files one property, and reports whether its form was understood.
