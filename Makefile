@@ -53,7 +53,7 @@ demo: build ## a move to a standard switch and back, on the simulated homelab
 	./docs/demo.sh
 
 schema: ## write the JSON schemas in configs/ anew
-	$(GO) test ./cmd/labctl -run '^Test(Recipe)?SchemaIsCurrent$$' -update
+	$(GO) test ./cmd/labctl -run '^Test(Recipe|Output)?Schemas?(Is|Are)Current$$' -update
 
 fuzz: ## fuzz each parser for half a minute
 	@$(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./... | while read -r pkg; do \

@@ -3,7 +3,7 @@
 // in it fails; tests of the commands keep the files readable and current.
 package configs
 
-import _ "embed"
+import "embed"
 
 // Example is a configuration with every key, each with a comment.
 //
@@ -26,3 +26,9 @@ var RecipeSchema string
 //
 //go:embed init.yaml.tmpl
 var Init string
+
+// Output holds the JSON schemas of what the commands write with -o json, a file
+// each: make schema writes them anew.
+//
+//go:embed output
+var Output embed.FS

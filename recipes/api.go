@@ -51,8 +51,9 @@ var ErrCannotTell = errors.New("nobody can look at that")
 
 // Prober asks the network once whether a condition holds. An error that is not
 // ErrCannotTell ends the run; that nothing answers is no error. A Prober with a
-// method Predicted that returns true answers for a simulated host, and what it
-// says is called predicted.
+// method Predicted that returns true answers for a simulated host: it is asked
+// for everything that has to hold in the end, and what it says is called
+// predicted.
 type Prober interface {
 	Probe(ctx context.Context, c Condition) (bool, error)
 }
@@ -89,18 +90,27 @@ type Verdict struct {
 
 // Ending is where worlds end that differ in nothing that has made a difference.
 type Ending struct {
-	Facts  map[string]string `json:"facts"`
-	End    string            `json:"end"`
-	Effect string            `json:"effect"`
-	OK     bool              `json:"ok"`
+	Facts map[string]string `json:"facts"`
+	End   string            `json:"end"`
+	// Effect is the worst effect of those that other programs know by name.
+	Effect string `json:"effect"`
+	// Did is the worst effect where that is another one: "shell command run", or
+	// "settings changed".
+	Did string `json:"did,omitempty"`
+	OK  bool   `json:"ok"`
 	// Way tells the answers to the probes that lead here; empty where no probe
 	// goes two ways. The same host may have one ending on each way.
 	Way string `json:"way,omitempty"`
 	// Why says what keeps these worlds from the goal; empty where OK.
 	Why string `json:"-"`
+	// Harm says that it destroys what it is not for.
+	Harm bool `json:"-"`
 	// World is one of them, at its end.
 	World dcui.World `json:"-"`
 }
+
+// Worst is the worst effect, in the model's words.
+func (e *Ending) Worst() string { return e.World.Effect().String() }
 
 // Screen draws the screen that the model shows at the end.
 func (e *Ending) Screen() dcui.Screen { return e.World.Render() }

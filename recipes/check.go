@@ -80,6 +80,16 @@ func (p *Program) judge() *Verdict {
 	return v
 }
 
+// state is what came of a world in the end.
+type state uint8
+
+const (
+	right state = iota
+	exposing
+	missing
+	destroying
+)
+
 // follow adds the ends of one way to a verdict.
 func (p *Program) follow(way *way, v *Verdict, risk func(string)) (all dcui.Belief, destroyed, missed bool) {
 	end := way.end
@@ -98,39 +108,57 @@ func (p *Program) follow(way *way, v *Verdict, risk func(string)) (all dcui.Beli
 		parts = append(parts, s.worlds)
 	}
 	all = dcui.Union(parts...)
-	status := func(w dcui.World) (ok, destroyed bool, because string) {
+	status := func(w dcui.World) (s state, because string) {
 		for _, e := range w.Effects() {
 			if e.Destructive() && !p.isGoal(way, e) {
-				return false, true, e.String() + " is not the goal"
+				return destroying, e.String() + " is not the goal"
 			}
 		}
 		if s := why[w]; s != "" {
-			return false, false, s
+			return missing, s
 		}
 		if s := p.misses(way, w); s != "" {
-			return false, false, s
+			return missing, s
 		}
-		return true, false, ""
+		if w.Exposed() {
+			return exposing, "a secret is typed in the open"
+		}
+		return right, ""
 	}
 	for _, o := range all.Outcomes(func(w dcui.World) string {
-		ok, _, _ := status(w)
-		return fmt.Sprint(w.At(), "\x00", w.Effect(), "\x00", ok)
+		is, _ := status(w)
+		return fmt.Sprint(w.At(), "\x00", w.Effect(), "\x00", named(w), "\x00", is)
 	}) {
-		ok, bad, because := status(o.World)
-		destroyed, missed = destroyed || bad, missed || !ok
-		switch {
-		case bad:
+		is, because := status(o.World)
+		switch is {
+		case destroying:
+			destroyed = true
 			for _, e := range o.World.Effects() {
 				if e.Destructive() && !p.isGoal(way, e) {
 					risk(slug(e.String()))
 				}
 			}
-		case !ok:
+		case missing:
+			missed = true
 			risk("missed-goal")
 		}
-		v.Worlds = append(v.Worlds, Ending{Facts: o.Facts, End: o.World.At(), Effect: o.World.Effect().String(), OK: ok, Why: because, World: o.World, Way: way.answers})
+		e := Ending{Facts: o.Facts, End: o.World.At(), Effect: named(o.World).String(), OK: is == right, Why: because, Harm: is == destroying, World: o.World, Way: way.answers}
+		if worst := o.World.Effect(); worst != named(o.World) {
+			e.Did = worst.String()
+		}
+		v.Worlds = append(v.Worlds, e)
 	}
 	return all, destroyed, missed
+}
+
+// named gives the worst effect of a world that the JSON has a name for.
+func named(w dcui.World) dcui.Effect {
+	for _, e := range w.Effects() {
+		if e.Named() {
+			return e
+		}
+	}
+	return dcui.Nothing
 }
 
 // riskOf gives the risk that an effect amounts to.
@@ -167,19 +195,31 @@ func (p *Program) understated(v *Verdict, ends []dcui.Belief) {
 // explain adds the facts in which the worlds that go wrong differ from those
 // that do not.
 func (p *Program) explain(v *Verdict) {
-	values := map[string][2][]string{}
+	named := map[string]bool{}
 	for _, e := range v.Worlds {
-		for f, val := range e.Facts {
-			pair := values[f]
+		for f := range e.Facts {
+			named[f] = true
+		}
+	}
+	values := map[string][2][]string{}
+	for f := range named {
+		var pair [2][]string
+		for _, e := range v.Worlds {
 			i := 0
 			if !e.OK {
 				i = 1
 			}
-			if !slices.Contains(pair[i], val) {
-				pair[i] = append(pair[i], val)
+			vals := []string{e.Facts[f]}
+			if e.Facts[f] == "" { // with any value
+				vals = p.start.Values(f)
 			}
-			values[f] = pair
+			for _, val := range vals {
+				if !slices.Contains(pair[i], val) {
+					pair[i] = append(pair[i], val)
+				}
+			}
 		}
+		values[f] = pair
 	}
 	inOrder := func(vals []string, f string) []string {
 		slices.SortFunc(vals, func(a, b string) int {

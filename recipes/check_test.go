@@ -120,6 +120,8 @@ func TestVerdicts(t *testing.T) {
 		{"toggle by its label", head + "  - login\n  - select: Troubleshooting Options\n  - select: Enable ESXi Shell\n", seedHost, Safe, "trouble: shell on", ""},
 		{"two switches", head + "  - login\n  - select: Troubleshooting Options\n  - toggle: {SSH: on, ESXi Shell: on}\n", seedHost, Safe, "trouble: ssh on", ""},
 
+		{"on and off again", head + "  - login\n  - select: Troubleshooting Options\n  - toggle: {SSH: on}\n  - toggle: {SSH: off}\n", seedHost, Safe, "trouble: nothing", ""},
+
 		{"form", head + "  - login\n  - select: Configure Management Network\n  - select: VLAN (optional)\n  - set: {VLAN ID: 20}\n  - confirm: ENTER\n  - leave\n  - confirm: Y\n", seedHost, Safe, "menu: management network changed", ""},
 		{"form on a German keyboard", head + "  - login\n  - select: Configure Management Network\n  - select: VLAN (optional)\n  - set: {VLAN ID: 20}\n  - confirm: ENTER\n  - leave\n  - confirm: Y\n", with(seedHost, "layout", "de"), Safe, "menu: management network changed", ""},
 		{"bad value", head + "  - login\n  - select: Configure Management Network\n  - select: VLAN (optional)\n  - set: {VLAN ID: 9999}\n  - confirm: ENTER\n  - leave: mgmt\n", seedHost, Safe, "mgmt: nothing", ""},
@@ -234,6 +236,19 @@ func TestSecretInTheOpen(t *testing.T) {
 	if err != nil || v.Verdict != Unsafe || !slices.Equal(v.Risks, []string{"open-secret"}) || len(v.Notes) != 1 || v.Notes[0].Line != 5 || v.Notes[0].Col != 18 {
 		t.Errorf("%v, notes %v", v.Verdict, v.Notes)
 	}
+	// A world in which somebody could read it is not right, whatever else holds.
+	ok := map[string]bool{}
+	for _, e := range v.Worlds {
+		ok[e.Facts["screen"]] = e.OK
+		if e.OK == e.World.Exposed() || e.Harm || !e.OK && e.Why != "a secret is typed in the open" {
+			t.Errorf("%+v", e)
+		}
+	}
+	for screen, want := range map[string]bool{"welcome": true, "login": true, "menu": false, "shell": false, "test": false} {
+		if ok[screen] != want {
+			t.Errorf("from %s: ok %t", screen, ok[screen])
+		}
+	}
 	p, err = compile(head+"  - login\n", with(seedHost, "screen", ""))
 	if err != nil {
 		t.Fatal(err)
@@ -281,6 +296,43 @@ func TestValuesOfKinds(t *testing.T) {
 		}
 		if badValue(c.kind, c.bad) == "" {
 			t.Errorf("%s takes %q", c.kind, c.bad)
+		}
+	}
+}
+
+// Other programs know the effects by these names and no others; what else is
+// done to a host stands beside it.
+func TestEffectsInJSON(t *testing.T) {
+	names := strings.Split("standard switch restored, all networking wiped, distributed switch restored, system configuration reset, "+
+		"management network restarted, management agents restarted, management network changed, ping test, ssh on, ssh off, shell on, shell off, "+
+		"password changed, lockdown on, lockdown off, host shut down, host restarted, nothing", ", ")
+	did := map[string]bool{}
+	for _, r := range Library() {
+		b, err := r.Belief(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := r.Compile(b, Vars{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := p.Check(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range v.Worlds {
+			if !slices.Contains(names, e.Effect) {
+				t.Fatalf("%s: effect %q", r.Name, e.Effect)
+			}
+			if want := e.Worst(); (e.Did == "") != (want == e.Effect) || e.Did != "" && e.Did != want {
+				t.Fatalf("%s: effect %q, did %q, worst %q", r.Name, e.Effect, e.Did, want)
+			}
+			did[e.Did] = true
+		}
+	}
+	for _, want := range []string{"shell command run", ""} {
+		if !did[want] {
+			t.Errorf("in no world %q", want)
 		}
 	}
 }

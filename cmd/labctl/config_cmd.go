@@ -237,16 +237,67 @@ func (s *settings) values() []configShowValue {
 
 func (a *app) configSchemaCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "schema", Short: "Print the JSON schema of the config file",
+		Use: "schema [COMMAND...]", Short: "Print the JSON schema of the config file, or of a command's output",
 		Long: `Schema prints the JSON schema of labctl.yaml. Editors that speak the YAML
-language server complete and check the file with it.`,
-		Example: "  labctl config schema > labctl.schema.json",
-		Args:    argsBetween(0, 0, "no argument"),
-		RunE: func(*cobra.Command, []string) error {
-			_, err := io.WriteString(a.stdout, configs.Schema)
+language server complete and check the file with it. labctl recipe schema is for
+recipes.
+
+With the words of a command it prints the schema of what that command writes with
+-o json: one object, or for long jobs a line for each event and the result last.`,
+		Example: "  labctl config schema > labctl.schema.json\n  labctl config schema net plan",
+		Args:    argsBetween(0, -1, ""),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			return completeOutputs(args), cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			text, err := schemaOf(args)
+			if err != nil {
+				return err
+			}
+			_, err = io.WriteString(a.stdout, text)
 			return err
 		},
 	}
+}
+
+// schemaOf is the schema of a command's output, without words the config's.
+func schemaOf(words []string) (string, error) {
+	if len(words) == 0 {
+		return configs.Schema, nil
+	}
+	if words[0] == "labctl" {
+		words = words[1:]
+	}
+	b, err := configs.Output.ReadFile("output/" + strings.Join(words, "-") + ".schema.json")
+	if err == nil {
+		return string(b), nil
+	}
+	return "", hintf(usagef("labctl %s has no output with a schema", strings.Join(words, " ")), "those that have one: %s", strings.Join(outputNames(), ", "))
+}
+
+// outputNames are the commands that write JSON.
+func outputNames() (names []string) {
+	files, _ := configs.Output.ReadDir("output") // embedded
+	for _, f := range files {
+		names = append(names, strings.ReplaceAll(strings.TrimSuffix(f.Name(), ".schema.json"), "-", " "))
+	}
+	return names
+}
+
+// completeOutputs offers the next word of a command that writes JSON.
+func completeOutputs(args []string) (words []string) {
+	for _, n := range outputNames() {
+		have := strings.Fields(n)
+		if len(have) > len(args) && slices.Equal(have[:len(args)], args) && !slices.Contains(words, have[len(args)]) {
+			words = append(words, have[len(args)])
+		}
+	}
+	return words
+}
+
+type configInitResult struct {
+	Version int    `json:"version"`
+	File    string `json:"file"` // that was written
 }
 
 func (a *app) configInitCommand() *cobra.Command {
@@ -356,7 +407,7 @@ func (a *app) configInit(ctx context.Context, h HostConf, vcenterUser string) er
 	} else {
 		a.hint("next: labctl host show %s", host.Name)
 	}
-	return a.result(map[string]any{"version": 1, "file": path}, func(*page) {})
+	return a.result(configInitResult{1, path}, func(*page) {})
 }
 
 // splitURL moves the user out of the URL and completes what is missing.
@@ -408,9 +459,9 @@ func (a *app) pinByLooking(ctx context.Context, whose string, access *Access) er
 		return nil
 	}
 	r := newTrustResult(whose, endpointKey(u), cert)
-	p := &page{colour: a.colour(a.stderr)}
+	p := a.page(a.stderr)
 	writeCertificate(p, r)
-	a.stderrLines("", p.String())
+	a.stderrLines("", p.text())
 	ok, err := a.confirm(ctx, "is this the right certificate?")
 	if ok {
 		access.Thumbprint = r.SHA256

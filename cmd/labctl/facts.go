@@ -207,6 +207,7 @@ func (f *learnedFile) names() []string {
 type believed struct {
 	facts  map[string]string // by the names of the console's model
 	open   []string          // learned once, unknown again: name (why)
+	moved  string            // the command that acted on the network since the place of management was read; "" for none
 	oldest time.Duration     // age of the oldest of facts
 	newest time.Duration
 	idle   time.Duration // the console's time-out; 0 is not known
@@ -217,6 +218,9 @@ type believed struct {
 // for a day and until labctl acts, states never hold.
 func (f *learnedFile) believe(now time.Time) believed {
 	b := believed{facts: map[string]string{}}
+	if !f.Acted.IsZero() && f.Facts["management"].Read.Before(f.Acted) {
+		b.moved = cmp.Or(f.ActedBy, "labctl")
+	}
 	names := dcui.FactNames()
 	for _, name := range f.names() {
 		fact := f.Facts[name]
@@ -256,8 +260,8 @@ func (f *learnedFile) believe(now time.Time) believed {
 		case slices.Contains(neverKept, as):
 			b.open = append(b.open, fmt.Sprintf("%s (was %s %s ago)", as, value, ageWords(age)))
 			continue
-		case as == "management" && fact.Read.Before(f.Acted):
-			b.open = append(b.open, fmt.Sprintf("management (was %s, and %s has acted since)", value, f.ActedBy))
+		case as == "management" && b.moved != "":
+			b.open = append(b.open, fmt.Sprintf("management (was %s, and %s has acted since)", value, b.moved))
 			continue
 		case as == "management" && age > placeKept:
 			b.open = append(b.open, fmt.Sprintf("management (was %s %s ago)", value, ageWords(age)))
@@ -349,6 +353,9 @@ func (a *app) sayLearned(host string, b believed, configured map[string]string) 
 		case !sameFact(name, have, value):
 			a.warn("%s: the config says %s=%s, and %s=%s was learned: the config holds", host, name, have, name, value)
 		}
+	}
+	if m := configured["management"]; m != "" && b.moved != "" {
+		a.warn("%s: the config says management=%s, and %s has acted on the network: is it so still? labctl host learn %s reads it", host, m, b.moved, host)
 	}
 	if len(used) > 0 {
 		age := ageWords(b.oldest)

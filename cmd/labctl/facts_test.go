@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"maps"
 	"os"
@@ -181,6 +182,44 @@ func TestFactsAfterActing(t *testing.T) {
 
 // Two hosts never share a file, whatever they are called, and none leaves the
 // folder.
+// What the config says of a host's network is doubted aloud once labctl itself
+// has acted on that, until it was read again.
+func TestConfiguredPlaceAfterActing(t *testing.T) {
+	a := factsApp(t)
+	var said bytes.Buffer
+	a.stderr, a.now = &said, func() time.Time { return noon }
+	h := &HostConf{Name: "nuc01", Facts: map[string]string{"management": "distributed"}}
+	warned := func() bool {
+		said.Reset()
+		a.saidFacts = ""
+		facts, _, err := a.knownFacts(h)
+		if err != nil || facts["management"] != "distributed" {
+			t.Fatalf("%v, %v", facts, err)
+		}
+		return strings.Contains(said.String(), "recipe x has acted on the network: is it so still? labctl host learn nuc01")
+	}
+	if warned() {
+		t.Errorf("nothing was done yet: %s", said.String())
+	}
+	if err := a.acting("nuc01", "recipe x", dcui.SSHOn); err != nil {
+		t.Fatal(err)
+	}
+	if warned() {
+		t.Errorf("SSH is no matter of the network: %s", said.String())
+	}
+	if err := a.acting("nuc01", "recipe x", dcui.StandardRestored); err != nil {
+		t.Fatal(err)
+	}
+	if !warned() {
+		t.Errorf("nothing is said: %s", said.String())
+	}
+	a.now = func() time.Time { return noon.Add(time.Minute) }
+	a.learnPlace("nuc01", "esxi", "standard")
+	if warned() || !strings.Contains(said.String(), "the config holds") {
+		t.Errorf("after a reading: %s", said.String())
+	}
+}
+
 func TestFactsPath(t *testing.T) {
 	a := factsApp(t)
 	seen := map[string]string{}

@@ -296,7 +296,7 @@ func TestWatchCompilesRecipes(t *testing.T) {
 // The wait for a keyboard is told every ten seconds, and --timeout caps it.
 func TestWatchWaits(t *testing.T) {
 	var stderr bytes.Buffer
-	w := &watch{a: &app{env: &env{stderr: &stderr}}}
+	w := &watch{a: &app{env: &env{terminal: func(any) bool { return false }, stderr: &stderr}}}
 	start := time.Now()
 	for s := range 25 {
 		if err := w.wait(start.Add(time.Duration(s) * time.Second)); err != nil {
@@ -319,7 +319,7 @@ func TestWatchWaits(t *testing.T) {
 func TestWatchPicture(t *testing.T) {
 	const secret = "xY7;q"
 	want, reports := wantedOf(t, secret, "F2", "TAB", "${password}", "ENTER")
-	w := &watch{a: &app{env: &env{stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}}}, recipe: "mine", want: want, password: secret, live: &live{}}
+	w := &watch{a: &app{env: &env{terminal: func(any) bool { return false }, stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}}}, recipe: "mine", want: want, password: secret, live: &live{}}
 	if err := w.reset(); err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ type keyboardOptions struct {
 
 	// Of the console behind sim: only.
 	Facts    map[string]string
-	Password esxi.Secret
+	Password *esxi.Secret // of root, which may be empty; nil: the model's own
 }
 
 // Waits for a keyboard. A host takes some tenths of a second to find one (0.4 s

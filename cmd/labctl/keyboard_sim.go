@@ -50,7 +50,7 @@ func openModel(u keyboardPlace, o keyboardOptions) (*keyboard, error) {
 	if err != nil {
 		return nil, usagef("%w", err)
 	}
-	if !o.Password.IsZero() {
+	if o.Password != nil {
 		w = w.SetPassword(o.Password.Reveal())
 	}
 	m := &simModel{world: w}

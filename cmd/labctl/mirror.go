@@ -408,7 +408,7 @@ func (v *runView) picture(w, h int, ab ability) *canvas {
 	y := h - foot
 	v.drawStepLine(c, 0, y, w)
 	if foot > 1 {
-		c.put(0, y+1, w, look{}, v.beliefLine(framed))
+		c.put(0, y+1, w, look{}, v.beliefLine(framed, w))
 		line := v.evidenceLine()
 		if m := v.message(); m != "" {
 			line = m
@@ -573,24 +573,33 @@ func (v *runView) drawStepLine(c *canvas, x, y, w int) {
 	}
 }
 
-func (v *runView) beliefLine(framed bool) string {
+// beliefLine says what is known of the screen, in as many words as a terminal
+// has room for: that it is predicted is among them in any width.
+func (v *runView) beliefLine(framed bool, width int) string {
 	if v.belief.Len() == 0 {
 		return ""
 	}
-	s := ""
-	if !framed {
-		s = v.heading() + "   "
-	}
-	s += worstOf(v.belief).String() + " done"
-	s += fmt.Sprintf("   %s", worldCount(v.belief.Len()))
+	at, done, worlds := "predicted: "+v.world.At(), worstOf(v.belief).String()+" done", worldCount(v.belief.Len())
+	screens, possible := "", ""
 	switch v.views {
 	case 0:
 	case 1:
-		s += ", 1 screen"
+		screens, possible = "1 screen", "1 screen"
 	default:
-		s += fmt.Sprintf(", %d screens possible", v.views)
+		screens = fmt.Sprintf("%d screens", v.views)
+		possible = screens + " possible"
 	}
-	return s
+	line := ""
+	for _, parts := range [][]string{{v.heading(), done, worlds, possible}, {at, done, worlds, screens}, {at, done, screens}, {at, done}} {
+		if framed {
+			parts = parts[1:]
+		}
+		parts = slices.DeleteFunc(parts, func(s string) bool { return s == "" })
+		if line = strings.Join(parts, "   "); utf8.RuneCountInString(line) <= width {
+			break
+		}
+	}
+	return line
 }
 
 func (v *runView) evidenceLine() string {

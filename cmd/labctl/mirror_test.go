@@ -46,7 +46,8 @@ func TestMirrorSizes(t *testing.T) {
 		{130, 40, []string{"restore-standard-switch · a simulated host", "✓ anchor", "▸ login", "  confirm F11", "predicted screen: login", "Enter an authorized login name", "key     F2", "nothing done", "2 possible", "1/5", "F2: seen, "}},
 		{116, 28, []string{"▸ login", "predicted screen: login"}},
 		{90, 36, []string{"▸ 2/5 login   F2", "predicted screen: login", "nothing done", "2 screens possible", "1/5"}},
-		{80, 24, []string{"▸ 2/5 login   F2", "predicted screen: login", "Enter an authorized login name", "F2: seen"}},
+		{80, 24, []string{"▸ 2/5 login   F2", "predicted screen: login", "2 screens possible", "Enter an authorized login name", "F2: seen"}},
+		{60, 20, []string{"▸ 2/5 login   F2", "predicted: login", "nothing done", "2 screens\n"}},
 		{40, 9, []string{"▸ 2/5 login"}},
 		{5, 2, nil},
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -130,6 +131,10 @@ func (a *app) netApplyHost(ctx context.Context, name string, f *netFlags) error 
 	return a.netRun(ctx, t, f.viaFor(), g, nil, &f.rescue)
 }
 
+// planFresh is how old the reading of a host may be when its change goes out.
+// Without a question, and with a keyboard that answers, it is a second or two.
+const planFresh = 10 * time.Second
+
 // netRun is one host's apply: lock, read, plan, ask, act. saved is the plan
 // that was looked at before, or nil.
 func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal, saved *network.Plan, rf *rescueFlags) error {
@@ -164,51 +169,56 @@ func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal,
 	if err != nil {
 		return err
 	}
+	seen := a.now()
 	a.learnAlong(p.Host, chosen.Via, s.Facts)
+	res := &netApplyResult{Version: 1, Host: p.Host, Outcome: network.NotApplied, Refusals: p.Refusals}
+	// What ends the run before anything was sent is an error, and with -o json a
+	// result too.
+	notBegun := func(err error) error {
+		res.Requests, res.Exit, res.Cause = requests(chosen, other), exitCode(ctx, err), err.Error()
+		if failed := a.result(res, func(*page) {}); failed != nil {
+			return failed
+		}
+		return err
+	}
 	if saved != nil && saved.Fingerprint != p.Fingerprint {
-		return hintf(exitWith(exitStale, &network.StaleError{Host: p.Host}), "labctl net plan %s --to %s makes a new one", p.Host, p.To)
+		return notBegun(hintf(exitWith(exitStale, &network.StaleError{Host: p.Host}), "labctl net plan %s --to %s makes a new one", p.Host, p.To))
 	}
 	if !a.json() {
-		pg := &page{colour: a.colour(a.stderr)}
+		pg := a.page(a.stderr)
 		writePlan(pg, p)
-		a.stderrLines("", pg.String())
+		a.stderrLines("", pg.text())
 		a.stderrLines("", " ")
 	}
-	res := &netApplyResult{Version: 1, Host: p.Host, Outcome: network.NotApplied, Refusals: p.Refusals}
 	switch {
 	case p.Refused():
-		res.Requests = requests(chosen, other)
-		res.Exit = exitUnsafe
-		if err := a.result(res, func(*page) {}); err != nil {
-			return err
-		}
-		return a.refusal(p)
+		return notBegun(a.refusal(p))
 	case p.Already:
 		res.Outcome, res.Already, res.Requests = network.Applied, true, requests(chosen, other)
 		return a.result(res, func(*page) {}) // the plan has said so
 	}
 	help, err := a.planRescue(ctx, t, rf, s, p)
 	if err != nil {
-		return err
+		return notBegun(err)
 	}
 	asked, err := a.confirmRisk(ctx, p, g.Accept, "apply")
 	if err != nil {
-		return err
-	}
-	if asked {
-		// A person may have thought about it for an hour.
-		var now *network.Plan
-		if s, now, err = a.planFor(ctx, t, chosen, g); err != nil {
-			return err
-		}
-		if now.Fingerprint != p.Fingerprint {
-			return hintf(exitWith(exitStale, &network.StaleError{Host: p.Host}), "run the command again to see the new plan")
-		}
-		p = now
+		return notBegun(err)
 	}
 	other = a.readyPath(ctx, t, other)
 	if err := a.proveRescue(ctx, t, help, chosen, other); err != nil {
-		return err
+		return notBegun(err)
+	}
+	if asked || a.now().Sub(seen) > planFresh {
+		// A person may have thought about it, or looked for a password, for an hour.
+		var now *network.Plan
+		if s, now, err = a.planFor(ctx, t, chosen, g); err != nil {
+			return notBegun(err)
+		}
+		if now.Fingerprint != p.Fingerprint {
+			return notBegun(hintf(exitWith(exitStale, &network.StaleError{Host: p.Host}), "run the command again to see the new plan"))
+		}
+		p = now
 	}
 
 	if err := j.Planned(p); err != nil {
@@ -232,7 +242,7 @@ func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal,
 			return err
 		}
 	}
-	return a.netEnd(ctx, run, out, "apply", help)
+	return a.netEnd(ctx, run, out, "apply", t.Host.Keyboard, help)
 }
 
 func (a *app) newRun(t *target, chosen, other *network.Path, p *network.Plan, j *network.Journal) *network.Run {
@@ -296,7 +306,8 @@ func (a *app) confirmRisk(ctx context.Context, p *network.Plan, accept []string,
 }
 
 // netEnd shows how a run ended, says what comes next, and picks the exit code.
-func (a *app) netEnd(ctx context.Context, run *network.Run, out *network.Result, verb string, help *rescue) error {
+// keyboard is the host's, "" where it has none.
+func (a *app) netEnd(ctx context.Context, run *network.Run, out *network.Result, verb, keyboard string, help *rescue) error {
 	p := run.Plan
 	res := &netApplyResult{
 		Version: 1, Host: p.Host, Outcome: out.Outcome, OutageMs: out.Outage.Milliseconds(), Requests: requests(run.Via, run.Other),
@@ -330,13 +341,17 @@ func (a *app) netEnd(ctx context.Context, run *network.Run, out *network.Result,
 	}
 	err := exitWith(exitChanged, fmt.Errorf("%s: %s, and not as it was%s", p.Host, outcomeWords(out.Outcome), because(out.Cause)))
 	switch {
-	case out.Outcome == network.Rescued:
-		return hintf(err, "labctl net resume %s moves what is left to the switch that the host is on now; labctl net rollback %s goes back to where it was cut off", p.Host, p.Host)
+	case out.Outcome == network.Rescued, run.Journal.Rescued() && !out.Gone:
+		return hintf(err, "%s", rescuedHint(p.Host))
 	case out.Outcome == network.Unknown && help != nil && help.done.State == "typed":
 		return hintf(err, "labctl net resume %s looks again; all keys are out, so look at the cable and at the console", p.Host)
-	case out.Outcome == network.Unknown && len(out.Left) == 0 && help != nil:
-		return hintf(err, "labctl net resume %s looks again; labctl recipe run %s --host %s types the rescue", p.Host, help.job.recipe.Name, p.Host)
-	case out.Outcome == network.Unknown && len(out.Left) == 0:
+	case out.Gone && keyboard != "":
+		recipe := ""
+		if help != nil {
+			recipe = help.job.arg
+		}
+		return hintf(err, "labctl net resume %s looks again; %s", p.Host, typeHint(p.Host, recipe))
+	case out.Gone:
 		return hintf(err, "labctl net resume %s looks again; if the host stays away, its console has Network Restore Options", p.Host)
 	}
 	return hintf(err, "labctl net resume %s finishes, labctl net rollback %s takes it back", p.Host, p.Host)

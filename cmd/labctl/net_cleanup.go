@@ -68,11 +68,7 @@ func (a *app) netCleanup(ctx context.Context, name, via string, named []string) 
 	if err := a.noOpenJournal(t.Name); err != nil {
 		return err
 	}
-	h, err := chosen.Host(ctx)
-	if err != nil {
-		return err
-	}
-	s, err := network.Read(ctx, h)
+	s, err := chosen.Read(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -84,7 +80,7 @@ func (a *app) netCleanup(ctx context.Context, name, via string, named []string) 
 	if err != nil {
 		return err
 	}
-	r := &netCleanupResult{Version: 1, Host: t.Name, Items: network.Leftovers(s, vmk, own), Removed: []string{}, Left: []string{}}
+	r := &netCleanupResult{Version: 1, Host: t.Name, Items: append([]network.Leftover{}, network.Leftovers(s, vmk, own)...), Removed: []string{}, Left: []string{}}
 	safe := 0
 	var unused []string
 	for _, l := range r.Items {
@@ -132,12 +128,21 @@ func (a *app) netCleanup(ctx context.Context, name, via string, named []string) 
 			a.hint("labctl net cleanup %s --yes removes what is safe", t.Name)
 			return nil
 		}
-		pg := &page{colour: a.colour(a.stderr)}
+		pg := a.page(a.stderr)
 		list(pg)
-		a.stderrLines("", pg.String())
+		a.stderrLines("", pg.text())
 		if ok, err := a.confirm(ctx, fmt.Sprintf("remove the %d that are safe?", safe)); err != nil || !ok {
 			return err
 		}
+		// A person may have thought about it for an hour.
+		if s, err = chosen.Read(ctx, nil); err != nil {
+			return err
+		}
+		now := network.Leftovers(s, vmk, own)
+		if !slices.EqualFunc(now, r.Items, network.Leftover.Same) {
+			return hintf(exitWith(exitStale, fmt.Errorf("%s: what is left over has changed since it was listed; nothing was removed", t.Name)), "run the command again")
+		}
+		r.Items = now
 	}
 	j, err := a.latestJournal(t.Name)
 	if err != nil {
@@ -156,10 +161,11 @@ func (a *app) netCleanup(ctx context.Context, name, via string, named []string) 
 		}
 	}
 	run := &network.Run{Via: chosen, Plan: &network.Plan{Host: t.Name}, Timeout: a.set.Timeout, On: a.runView(t.Name)}
-	r.Removed, r.Left, err = run.Remove(ctx, s, r.Items)
+	removed, left, err := run.Remove(ctx, s, r.Items)
 	if err != nil {
 		return exitWith(exitChanged, err)
 	}
+	r.Removed, r.Left = append(r.Removed, removed...), append(r.Left, left...)
 	if err := a.result(r, func(p *page) {
 		for _, what := range r.Removed {
 			p.printf("removed %s\n", what)

@@ -87,16 +87,21 @@ var symbols = map[string]struct {
 // for each change, and under it what else they must know before they say yes.
 func writePlan(p *page, plan *network.Plan) {
 	if plan.Already {
-		p.printf("%s: %s is on %s, a %s switch, already: nothing to do\n", plan.Host, plan.Goal.Vmk, plan.ToSwitch, string(plan.To))
+		p.flow("", 0, 0, fmt.Sprintf("%s: %s is on %s, a %s switch, already: nothing to do", plan.Host, plan.Goal.Vmk, plan.ToSwitch, plan.To))
 		return
 	}
 	path := "vCenter"
 	if plan.Via == "esxi" {
 		path = "the host itself"
 	}
-	p.printf("%s: %s and its uplink, from %s (%s) to %s (%s), through %s\n\n", plan.Host, plan.Goal.Vmk,
-		dash(plan.FromSwitch), string(plan.From), dash(plan.ToSwitch), string(plan.To), path)
+	p.flow("", 0, 0, fmt.Sprintf("%s: %s and its uplink, from %s (%s) to %s (%s), through %s", plan.Host, plan.Goal.Vmk,
+		dash(plan.FromSwitch), plan.From, dash(plan.ToSwitch), plan.To, path))
+	p.printf("\n")
 	if len(plan.Changes) > 0 {
+		if !plan.Refused() {
+			p.drawing(plan)
+			p.printf("\n")
+		}
 		var t table
 		cuts := false
 		for _, c := range plan.Changes {
@@ -113,7 +118,8 @@ func writePlan(p *page, plan *network.Plan) {
 		}
 		t.write(p)
 		if cuts {
-			p.printf("\n  ! cuts management off for a moment; all of these happen in one transaction\n")
+			p.printf("\n")
+			p.flow("  ! ", 4, 4, "cuts management off for a moment; all of these happen in one transaction")
 		}
 	}
 	section := func(title string, look style, lines []string) {
@@ -122,10 +128,14 @@ func writePlan(p *page, plan *network.Plan) {
 		}
 		p.printf("\n%s\n", p.paint(bold, title))
 		for _, l := range lines {
-			for i, part := range fold(l, 96) {
+			width := 96
+			if p.width > 0 {
+				width = min(width, p.width-4)
+			}
+			for i, part := range wrap(printable(l), width) {
 				lead := "  - "
 				if i > 0 {
-					lead = "  "
+					lead = "    "
 				}
 				p.printf("%s\n", p.paint(look, lead+part))
 			}
@@ -146,7 +156,8 @@ func writePlan(p *page, plan *network.Plan) {
 		return
 	}
 	section("If it goes wrong:", plain, []string{plan.Undo})
-	p.printf("\n%s, %d API requests; fingerprint %.12s\n", summary(plan.Changes), plan.Requests, plan.Fingerprint)
+	p.printf("\n")
+	p.flow("", 0, 0, fmt.Sprintf("%s, %d API requests; fingerprint %.12s", summary(plan.Changes), plan.Requests, plan.Fingerprint))
 }
 
 func kindWords(kind string) string {
@@ -167,8 +178,12 @@ func summary(changes []network.Change) string {
 	return fmt.Sprintf("%d to add, %d to change, %d to remove", n["add"], n["change"], n["remove"])
 }
 
+// netStep is an event of a run under a name that does not hide its own field
+// Event.
+type netStep = network.Event
+
 type netEvent struct {
-	network.Event
+	netStep
 	Host      string `json:"host"`
 	ElapsedMs int64  `json:"elapsedMs"`
 }
@@ -179,7 +194,7 @@ func (a *app) runView(host string) func(network.Event) {
 	return func(e network.Event) {
 		if a.json() {
 			// A broken pipe must not stop a run in the middle.
-			_ = a.event(netEvent{Event: e, Host: host, ElapsedMs: e.Elapsed.Milliseconds()})
+			_ = a.event(netEvent{netStep: e, Host: host, ElapsedMs: e.Elapsed.Milliseconds()})
 			return
 		}
 		mark, look := "·", plain

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -169,6 +170,11 @@ func headOf(r *recipes.Recipe) recipeHead {
 	return h
 }
 
+type recipeListResult struct {
+	Version int          `json:"version"`
+	Recipes []recipeHead `json:"recipes"`
+}
+
 func (a *app) recipeListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "The recipes that come with labctl",
@@ -178,10 +184,7 @@ check goes by what its keys do.`,
 		Example: "  labctl recipe list",
 		Args:    argsBetween(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {
-			v := struct {
-				Version int          `json:"version"`
-				Recipes []recipeHead `json:"recipes"`
-			}{1, []recipeHead{}}
+			v := recipeListResult{1, []recipeHead{}}
 			for _, r := range recipes.Library() {
 				v.Recipes = append(v.Recipes, headOf(r))
 			}
@@ -280,8 +283,11 @@ func (a *app) compile(r *recipes.Recipe, facts map[string]string, v recipes.Vars
 // judged is a verdict in JSON, under its version. The JSON is a contract.
 type judged struct {
 	Version int `json:"version"`
-	*recipes.Verdict
+	*judgement
 }
+
+// judgement is a verdict under a name that does not hide its own field Verdict.
+type judgement = recipes.Verdict
 
 func newJudged(v *recipes.Verdict) judged {
 	if v.Keys == nil {
@@ -400,9 +406,10 @@ nothing, asks for nothing, and passes no judgement: that is labctl recipe check.
 				for line := range strings.SplitSeq(strings.TrimRight(string(r.Source), "\r\n"), "\n") {
 					p.printf("%s\n", strings.TrimSuffix(line, "\r"))
 				}
-				p.printf("\n%s  %s\n", p.paint(bold, "keys"), strings.Join(verdict.Keys, " "))
+				p.printf("\n")
+				p.flow(p.paint(bold, "keys")+"  ", 6, 6, strings.Join(verdict.Keys, " "))
 				if len(facts) == 0 {
-					p.printf("      for a host of which nothing is known; --fact and --host say more\n")
+					p.flow("      ", 6, 6, "for a host of which nothing is known; --fact and --host say more")
 				}
 				p.printf("\n")
 				a.writeWorlds(p, verdict)
@@ -428,25 +435,27 @@ server complete and check a recipe with it.`,
 	}
 }
 
-// newShown is recipe show in JSON.
-func newShown(r *recipes.Recipe, v *recipes.Verdict) any {
+// recipeShown is recipe show in JSON.
+type recipeShown struct {
+	Version int `json:"version"`
+	recipeHead
+	Source  string            `json:"source"`
+	Recipe  string            `json:"recipe"`
+	Verdict recipes.Kind      `json:"verdict"`
+	Keys    []string          `json:"keys"`
+	Worlds  []recipes.Ending  `json:"worlds"`
+	Missing []recipes.Missing `json:"missing"`
+}
+
+func newShown(r *recipes.Recipe, v *recipes.Verdict) recipeShown {
 	j := newJudged(v)
-	return struct {
-		Version int `json:"version"`
-		recipeHead
-		Source  string            `json:"source"`
-		Recipe  string            `json:"recipe"`
-		Verdict recipes.Kind      `json:"verdict"`
-		Keys    []string          `json:"keys"`
-		Worlds  []recipes.Ending  `json:"worlds"`
-		Missing []recipes.Missing `json:"missing"`
-	}{1, headOf(r), string(r.Source), v.Recipe, v.Verdict, j.Keys, v.Worlds, j.Missing}
+	return recipeShown{1, headOf(r), string(r.Source), v.Recipe, v.Verdict, j.Keys, v.Worlds, j.Missing}
 }
 
 // destination is where some of the worlds end.
 type destination struct {
 	effect, end, why string
-	ok, destructive  bool
+	ok, harm         bool
 	endings          []recipes.Ending
 }
 
@@ -464,23 +473,30 @@ func (d *destination) typical() recipes.Ending {
 	})
 }
 
+// usual says whether the welcome screen leads here.
+func (d *destination) usual() bool {
+	t := d.typical()
+	return fromWelcome(&t)
+}
+
 // destinations sorts worlds by where they end, the harmful ones first, the
-// right ones last.
+// right ones last, and of both those first that a console at its welcome screen
+// leads to.
 func destinations(v *recipes.Verdict) []*destination {
 	var all []*destination
 	for _, e := range v.Worlds {
 		i := slices.IndexFunc(all, func(d *destination) bool {
-			return d.effect == e.Effect && d.end == e.End && d.ok == e.OK && d.why == e.Why
+			return d.effect == e.Worst() && d.end == e.End && d.ok == e.OK && d.why == e.Why
 		})
 		if i < 0 {
 			i = len(all)
-			all = append(all, &destination{effect: e.Effect, end: e.End, why: e.Why, ok: e.OK, destructive: !e.OK && e.World.Effect().Destructive()})
+			all = append(all, &destination{effect: e.Worst(), end: e.End, why: e.Why, ok: e.OK, harm: e.Harm})
 		}
 		all[i].endings = append(all[i].endings, e)
 	}
 	rank := func(d *destination) int {
 		switch {
-		case d.destructive:
+		case d.harm:
 			return 0
 		case d.ok:
 			return 2
@@ -490,6 +506,12 @@ func destinations(v *recipes.Verdict) []*destination {
 	slices.SortStableFunc(all, func(x, y *destination) int {
 		if d := rank(x) - rank(y); d != 0 {
 			return d
+		}
+		if usualX, usualY := x.usual(), y.usual(); usualX != usualY {
+			if usualX {
+				return -1
+			}
+			return 1
 		}
 		return len(y.endings) - len(x.endings)
 	})
@@ -580,21 +602,25 @@ const maxPlaces = 8
 func (a *app) writeVerdict(p *page, v *recipes.Verdict, facts map[string]string, layout string, screens bool) {
 	switch v.Verdict {
 	case recipes.Safe:
-		p.printf("%s is %s: every world that the facts leave reaches the goal\n", v.Recipe, p.paint(green, "safe"))
+		p.flow(v.Recipe+" is "+p.paint(green, "safe"), utf8.RuneCountInString(v.Recipe)+8, 2, ": every world that the facts leave reaches the goal")
 	case recipes.Unsafe:
 		p.printf("%s is %s\n", v.Recipe, p.paint(red, "unsafe"))
-		p.printf("Nobody sees the screen, so the keys are the same whatever is on it. In some of the worlds\nthat the facts leave they do what they are not meant to do.\n")
+		for _, why := range dangers(v) {
+			p.flow("  "+p.paint(red, "✗")+" ", 4, 4, why)
+		}
 	default:
-		p.printf("%s %s: no world comes to harm, but not every one reaches the goal\n", v.Recipe, p.paint(yellow, "needs facts"))
+		p.flow(v.Recipe+" "+p.paint(yellow, "needs facts"), utf8.RuneCountInString(v.Recipe)+12, 2, ": no world comes to harm, but not every one reaches the goal")
 	}
-	p.printf("\n%s  %s\n\n", p.paint(bold, "keys"), strings.Join(v.Keys, " "))
+	p.printf("\n")
+	p.flow(p.paint(bold, "keys")+"  ", 6, 6, strings.Join(v.Keys, " "))
 	if len(v.Keys) == 0 {
-		p.printf("      no keys are right in any world that the facts leave\n\n")
+		p.flow("", 0, 6, "      no keys are right in any world that the facts leave")
+	}
+	p.printf("\n")
+	if v.Verdict == recipes.Unsafe {
+		writeComparison(p, v, facts, layout)
 	}
 	a.writeWorlds(p, v)
-	if c, ok := compare(v, facts, layout); ok && v.Verdict == recipes.Unsafe {
-		c.write(p)
-	}
 	if screens {
 		a.writeScreens(p, v)
 	}
@@ -603,27 +629,81 @@ func (a *app) writeVerdict(p *page, v *recipes.Verdict, facts map[string]string,
 	}
 	p.printf("\n%s\n", p.paint(bold, "what would settle it"))
 	for _, m := range v.Missing {
-		p.printf("  %s", p.paint(bold, m.Fact))
+		text := ""
 		if len(m.Splits) > 0 {
-			p.printf("  %s", valueList(m.Fact, m.Splits))
+			text = " " + valueList(m.Fact, m.Splits)
 		}
 		if m.Why != "" {
-			p.printf("  (%s)", m.Why)
+			text += " (" + m.Why + ")"
 		}
-		p.printf("\n")
+		p.flow("  "+p.paint(bold, m.Fact)+"  ", len(m.Fact)+4, 6, text)
 		if m.Probe != "" {
-			p.printf("      %s\n", m.Probe)
+			p.flow("      ", 6, 6, m.Probe)
 		}
 	}
-	if len(v.Missing) > 0 && len(v.Missing[0].Splits) > 0 {
-		p.printf("\ngive what is known as --fact %s=%s, or in the config as facts of the host\n", v.Missing[0].Fact, v.Missing[0].Splits[0])
+	p.printf("\n")
+	p.flow("", 0, 0, "give what is known as "+example(v)+", or in the config as facts of the host")
+}
+
+// example gives the missing facts as flags, with the values of a host that the
+// recipe is right for where there is one.
+func example(v *recipes.Verdict) string {
+	facts := map[string]string{}
+	if all := destinations(v); all[len(all)-1].ok {
+		facts = all[len(all)-1].typical().Facts
 	}
+	var flags []string
+	for _, m := range v.Missing {
+		if value := facts[m.Fact]; value != "" {
+			flags = append(flags, "--fact "+m.Fact+"="+value)
+		}
+	}
+	if len(flags) == 0 {
+		return "--fact NAME=VALUE"
+	}
+	return strings.Join(flags, " ")
+}
+
+// dangers says in words why a verdict is unsafe.
+func dangers(v *recipes.Verdict) []string {
+	var why, effects []string
+	for _, d := range destinations(v) {
+		if d.harm && !slices.Contains(effects, d.effect) {
+			effects = append(effects, d.effect)
+		}
+	}
+	if len(effects) > 0 {
+		why = append(why, "in some worlds it ends with what it is not for: "+strings.Join(effects, ", "))
+	}
+	if slices.Contains(v.Risks, "open-secret") {
+		why = append(why, "in some worlds a secret is typed where everybody can read it")
+	}
+	if slices.Contains(v.Risks, "idle-logout") {
+		why = append(why, "it takes so long that the console may have logged out before the last key")
+	}
+	return why
 }
 
 // writeWorlds tells where the worlds end.
 func (a *app) writeWorlds(p *page, v *recipes.Verdict) {
 	all := destinations(v)
-	p.printf("%s  %s, by what is done to the host in the end\n", p.paint(bold, "worlds"), worldCount(len(v.Worlds)))
+	harmed, right := 0, 0
+	for _, d := range all {
+		switch {
+		case d.harm:
+			harmed += len(d.endings)
+		case d.ok:
+			right += len(d.endings)
+		}
+	}
+	sum := worldCount(len(v.Worlds))
+	if n := len(v.Worlds); right < n {
+		sum += fmt.Sprintf(": %d reach the goal, %d miss it", right, n-right-harmed)
+		if harmed > 0 {
+			sum += fmt.Sprintf(", %d come to harm", harmed)
+		}
+	}
+	p.flow(p.paint(bold, "worlds")+"  ", 8, 8, sum)
 	for i, d := range all {
 		if i == maxPlaces && len(all) > maxPlaces+1 {
 			rest := 0
@@ -637,20 +717,20 @@ func (a *app) writeWorlds(p *page, v *recipes.Verdict) {
 		switch {
 		case d.ok:
 			mark, st = "✓", green
-		case d.destructive:
+		case d.harm:
 			st = red
 		}
-		p.printf("  %s %s, at %s: %s", p.paint(st, mark), p.paint(st, d.effect), d.end, worldCount(len(d.endings)))
+		text := fmt.Sprintf(", at %s: %s", d.end, worldCount(len(d.endings)))
 		if !d.ok && d.why != "" {
-			p.printf(" (%s)", d.why)
+			text += " (" + d.why + ")"
 		}
-		p.printf("\n")
+		p.flow("  "+p.paint(st, mark)+" "+p.paint(st, d.effect), 4+len(d.effect), 6, text)
 		if s := where(d.endings, v.Worlds); s != "" {
-			p.printf("      only with %s\n", s)
+			p.flow("      ", 6, 8, "only with "+s)
 		}
 		if len(d.endings) > 1 {
 			if s := factWords(d.typical().Facts); s != "" {
-				p.printf("      such as %s\n", s)
+				p.flow("      ", 6, 8, "such as "+s)
 			}
 		}
 	}

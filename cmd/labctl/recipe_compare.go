@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/labctl/labctl/hid"
@@ -9,16 +11,17 @@ import (
 )
 
 // comparison follows the same keys on two hosts, one that they are right for
-// and one that they harm. The two differ in as few facts as can be found.
+// and another. The two differ in as few facts as can be found.
 type comparison struct {
-	right, wrong           map[string]string // facts in which they differ
-	keys                   []string
-	rightPlaces, wrongEnds []string // after each key
-	parts                  int      // index of the first key after which they stand in different places
+	good                     *recipes.Ending   // of the right host
+	right, wrong             map[string]string // facts in which they differ
+	keys                     []string
+	rightPlaces, wrongPlaces []string // after each key
+	parts                    int      // index of the first key after which they stand in different places
 }
 
-// compare finds such a pair; ok is false where there is none, or where the
-// model does not confirm it.
+// compare finds a host that the keys are right for and one that they harm; ok is
+// false where there is no such pair, or where the model does not confirm it.
 func compare(v *recipes.Verdict, known map[string]string, layout string) (c comparison, ok bool) {
 	var right, wrong *recipes.Ending
 	best, most := 1<<10, dcui.Nothing
@@ -34,7 +37,7 @@ func compare(v *recipes.Verdict, known map[string]string, layout string) (c comp
 		}
 		for k := range v.Worlds {
 			bad := &v.Worlds[k]
-			if bad.OK || !bad.World.Effect().Destructive() {
+			if !bad.Harm {
 				continue
 			}
 			// Two facts more are a smaller evil than a start in the middle of
@@ -54,9 +57,29 @@ func compare(v *recipes.Verdict, known map[string]string, layout string) (c comp
 	if right == nil {
 		return c, false
 	}
+	return pair(v, right, wrong, known, layout)
+}
+
+// spared finds a host close to the right one of a comparison that the keys do
+// not harm and do not help: the one on which they go wrong latest.
+func spared(v *recipes.Verdict, than comparison, known map[string]string, layout string) (c comparison, ok bool) {
+	for i := range v.Worlds {
+		idle := &v.Worlds[i]
+		if idle.OK || idle.World.Effect() > dcui.PingTest || !fromWelcome(idle) || len(differing(than.good.Facts, idle.Facts)) != 1 {
+			continue
+		}
+		if one, same := pair(v, than.good, idle, known, layout); same && (!ok || one.parts > c.parts) {
+			c, ok = one, true
+		}
+	}
+	return c, ok
+}
+
+// pair follows the keys on the hosts of two endings.
+func pair(v *recipes.Verdict, right, wrong *recipes.Ending, known map[string]string, layout string) (c comparison, ok bool) {
 	rightFacts := mergeFacts(known, mergeFacts(wrong.Facts, right.Facts))
 	wrongFacts := mergeFacts(known, mergeFacts(right.Facts, wrong.Facts))
-	c.right, c.wrong = map[string]string{}, map[string]string{}
+	c.good, c.right, c.wrong = right, map[string]string{}, map[string]string{}
 	for _, n := range differing(rightFacts, wrongFacts) {
 		c.right[n], c.wrong[n] = rightFacts[n], wrongFacts[n]
 	}
@@ -65,17 +88,17 @@ func compare(v *recipes.Verdict, known map[string]string, layout string) (c comp
 	if c.rightPlaces, rightEnd, ok = trace(v.Keys, rightFacts, layout); !ok {
 		return c, false
 	}
-	if c.wrongEnds, wrongEnd, ok = trace(v.Keys, wrongFacts, layout); !ok {
+	if c.wrongPlaces, wrongEnd, ok = trace(v.Keys, wrongFacts, layout); !ok {
 		return c, false
 	}
 	c.parts = len(c.keys)
 	for i := range c.keys {
-		if c.rightPlaces[i] != c.wrongEnds[i] {
+		if c.rightPlaces[i] != c.wrongPlaces[i] {
 			c.parts = i
 			break
 		}
 	}
-	return c, rightEnd.Effect().String() == right.Effect && wrongEnd.Effect().String() == wrong.Effect
+	return c, rightEnd.Effect() == right.World.Effect() && wrongEnd.Effect() == wrong.World.Effect()
 }
 
 // fromWelcome prefers the worlds in which nobody left the console anywhere.
@@ -140,33 +163,55 @@ func trace(keys []string, facts map[string]string, layout string) (places []stri
 	return places, w, true
 }
 
-// placeOf says in a few words where a console stands.
+// placeOf says in a few words where a console stands: what the cursor is on, else
+// the screen, and what was destroyed.
 func placeOf(w dcui.World) string {
-	s := w.At()
+	if e := w.Effect(); e.Destructive() || e == dcui.PingTest {
+		return e.String()
+	}
 	if sel := w.Selected(); sel != "" {
-		s += ": " + sel
-	} else if label, _, ok := w.Field(); ok && w.At() == "login" {
-		s += ": " + strings.TrimSuffix(label, ":")
+		return sel
 	}
-	if e := w.Effect(); e.Destructive() {
-		s += ": " + e.String()
+	if label, _, ok := w.Field(); ok && w.At() == "login" {
+		return w.At() + ": " + strings.TrimSuffix(label, ":")
 	}
-	return s
+	return w.At()
+}
+
+// writeComparison shows why the same keys are right on one host and wrong on
+// another.
+func writeComparison(p *page, v *recipes.Verdict, facts map[string]string, layout string) {
+	c, ok := compare(v, facts, layout)
+	if !ok {
+		return
+	}
+	if slices.ContainsFunc(v.Keys, func(k string) bool { return strings.HasPrefix(k, "DOWN") || strings.HasPrefix(k, "UP") }) {
+		p.flow("", 0, 0, "Nobody sees the screen, so every host gets the same keys. DOWN and UP pass over the lines that are dimmed, "+
+			"and hosts differ in these: the same count ends on another line, and the keys after it mean something else.")
+		p.printf("\n")
+	}
+	p.printf("%s\n", p.paint(bold, "the same keys on two hosts"))
+	c.write(p, "harmful", red)
+	if s, ok := spared(v, c, facts, layout); ok {
+		p.printf("%s\n", p.paint(bold, "and on one that they neither help nor harm"))
+		s.write(p, "in vain", yellow)
+	}
 }
 
 // write shows the two side by side.
-func (c *comparison) write(p *page) {
-	p.printf("\n%s\n", p.paint(bold, "the same keys on two hosts"))
-	t := table{header: []string{"  KEY", "RIGHT WITH " + factWords(c.right), "WRONG WITH " + factWords(c.wrong)}}
+func (c *comparison) write(p *page, called string, st style) {
+	p.flow("  ", 2, 4, fmt.Sprintf("right with %s, and %s with %s", factWords(c.right), called, factWords(c.wrong)))
+	t := table{header: []string{"  KEY", "RIGHT", strings.ToUpper(called)}}
 	for i, k := range c.keys {
-		st, right, wrong := plain, c.rightPlaces[i], c.wrongEnds[i]
+		look, right, wrong := plain, c.rightPlaces[i], c.wrongPlaces[i]
 		switch {
 		case i == c.parts:
-			st, wrong = yellow, wrong+"  ← here they part"
+			look, wrong = yellow, wrong+"  ← they part"
 		case i > c.parts && i == len(c.keys)-1:
-			st = red
+			look = st
 		}
-		t.row(st, "  "+k, right, wrong)
+		t.row(look, "  "+k, right, wrong)
 	}
 	t.write(p)
+	p.printf("\n")
 }

@@ -45,6 +45,14 @@ A FILE that exists is replaced with --yes only.`,
 	return c
 }
 
+type recipeRecorded struct {
+	Version int          `json:"version"`
+	Recipe  string       `json:"recipe"`
+	File    string       `json:"file"`
+	Steps   int          `json:"steps"`
+	Verdict recipes.Kind `json:"verdict"`
+}
+
 func (a *app) record(ctx context.Context, file string, facts map[string]string) error {
 	if _, err := os.Stat(file); err == nil && !a.yes {
 		return hintf(usagef("%s exists", file), "--yes replaces it")
@@ -87,13 +95,7 @@ func (a *app) record(ctx context.Context, file string, facts map[string]string) 
 	if err := os.WriteFile(file, src, 0o600); err != nil {
 		return fmt.Errorf("write the recipe: %w", err)
 	}
-	return a.result(struct {
-		Version int          `json:"version"`
-		Recipe  string       `json:"recipe"`
-		File    string       `json:"file"`
-		Steps   int          `json:"steps"`
-		Verdict recipes.Kind `json:"verdict"`
-	}{1, r.Name, file, len(r.Steps), v.Verdict}, func(out *page) {
+	return a.result(recipeRecorded{1, r.Name, file, len(r.Steps), v.Verdict}, func(out *page) {
 		out.printf("%s: %d steps, %s for what is known of the host; labctl recipe check %s tells more\n", file, len(r.Steps), string(v.Verdict), file)
 	})
 }

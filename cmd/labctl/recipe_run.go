@@ -158,9 +158,11 @@ type job struct {
 	host     *HostConf // nil where none is named
 	uri      string
 	facts    map[string]string // known of the host, and of the simulated one
+	places   []string          // kinds of switch that management may be on, where facts leave it open; nil for any
 	sim      bool              // the model inside labctl
 	screens  string            // folder for pictures of the screen, "" for none
 	rehearse bool
+	noDevice error // the path that --keyboard gives is no keyboard's; told once the verdict is safe
 	vars     recipes.Vars
 	verdict  *recipes.Verdict
 	program  *recipes.Program
@@ -399,7 +401,11 @@ func (a *app) findKeyboard(cmd *cobra.Command, f *running, j *job) error {
 		}
 	}
 	j.sim = j.uri == "sim:"
-	_, err = parseKeyboardURI(j.uri)
+	u, err := parseKeyboardURI(j.uri)
+	if u.kind == "gadget" {
+		// A verdict that is not safe comes before anything about the device.
+		j.noDevice, err = err, nil
+	}
 	return err
 }
 
@@ -429,6 +435,9 @@ func (a *app) runRecipe(cmd *cobra.Command, arg string, f *running, rehearse boo
 	}
 	if j.verdict.Verdict != recipes.Safe && !accepted(j) {
 		return a.refuse(j)
+	}
+	if j.noDevice != nil {
+		return j.noDevice
 	}
 	if f.dryRun {
 		return a.result(newJudged(j.verdict), func(p *page) { a.writeVerdict(p, j.verdict, j.facts, j.vars.Layout, false) })
@@ -676,7 +685,24 @@ func (a *app) typeRecipe(ctx context.Context, j *job, f *running) error {
 	if failed := a.result(res, func(p *page) { res.write(p, j) }); err == nil {
 		err = failed
 	}
+	if err == nil && j.host != nil && !j.sim && j.host.URL != "" && slices.ContainsFunc(rescuing, func(e dcui.Effect) bool { return e.String() == res.Effect }) {
+		a.hintBack(j.host.Name)
+	}
 	return err
+}
+
+// hintBack is the way on for a host that a recipe has brought back.
+func (a *app) hintBack(host string) {
+	open := false
+	if m, err := a.latestJournal(host); err == nil && m != nil {
+		open = m.Open()
+		m.Close()
+	}
+	if open {
+		a.hint("labctl net status %s shows where it stands, and that its move is not finished; labctl net resume %s goes on from there", host, host)
+		return
+	}
+	a.hint("labctl net show %s shows where it stands", host)
 }
 
 // openFor opens the keyboard of a job; the model behind sim: becomes the host
@@ -690,10 +716,23 @@ func (a *app) openFor(ctx context.Context, j *job, command string, watcher bool)
 		}
 		o.Facts = facts
 		if s, ok := j.vars.Secrets["password"]; ok {
-			o.Password = esxi.NewSecret(s.Reveal())
+			o.Password = new(esxi.NewSecret(s.Reveal()))
 		}
 	}
 	return a.openKeyboard(ctx, o)
+}
+
+// compileJob compiles a job's recipe for what is known of its host.
+func (a *app) compileJob(j *job) (*recipes.Program, error) {
+	b, err := j.recipe.Belief(j.facts)
+	if err == nil && j.places != nil {
+		b, err = b.Only("management", j.places...)
+	}
+	if err != nil {
+		return nil, a.recipeFault(err)
+	}
+	p, err := j.recipe.Compile(b, j.vars)
+	return p, a.recipeFault(err)
 }
 
 // typeOn types a job and verifies. The result is there with an error too, which
@@ -710,7 +749,7 @@ func (a *app) typeOn(ctx context.Context, j *job, kb *keyboard, on func(recipes.
 	if j.vars.Prober == nil && kb.Model != nil {
 		j.vars.Prober = modelProber{kb.Model}
 	}
-	program, err := a.compile(j.recipe, j.facts, j.vars)
+	program, err := a.compileJob(j)
 	if err == nil {
 		res.Keys = program.Keys()
 		err = a.runProgram(ctx, j, program, kb, res, on)
@@ -823,6 +862,9 @@ func outcome(err error, reports int) string {
 	return "nothing-typed"
 }
 
+// otherEnd says why a simulated host may have ended elsewhere than all worlds.
+const otherEnd = "a value that the console refuses, such as a weak new password, is one way to it"
+
 // runFault gives an ended run its exit code.
 func (a *app) runFault(kb *keyboard, err error) error {
 	var (
@@ -842,17 +884,19 @@ func (a *app) runFault(kb *keyboard, err error) error {
 	case errors.Is(err, context.Canceled):
 		return err
 	case errors.As(err, &end):
-		return hintf(exitWith(exitFailed, err), "a value that the console refuses, such as a weak new password, is one way to it")
+		return hintf(exitWith(exitFailed, err), "%s", otherEnd)
 	case errors.Is(err, recipes.ErrSurprise):
 		return hintf(keysFault(kb, err), "something that is taken for known of the host is not so: labctl host show, --fact and the config's facts say what")
 	case errors.As(err, &verify) && errors.As(err, &typing):
 		return hintf(keysFault(kb, err), "a probe stopped the run; nothing was typed after it, and the next run begins with its anchor")
+	case errors.As(err, &verify) && kb.Model != nil:
+		return hintf(exitWith(exitChanged, fmt.Errorf("%w; the simulated host is at %s", err, kb.Model.World().At())), "%s", otherEnd)
 	case errors.As(err, &verify):
 		return hintf(exitWith(exitChanged, err), "all keys were delivered; look at the host, or run labctl net show")
 	case errors.As(err, &typing) && typing.Lost:
 		return hintf(exitWith(exitChanged, err), "a key may have landed or not; nothing was typed after it, and the next run begins with its anchor")
 	}
-	return keysFault(kb, err)
+	return usbHelp(keysFault(kb, err))
 }
 
 func (r *ran) write(p *page, j *job) {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -167,6 +168,9 @@ func (a *app) ability(stream any) ability {
 	case strings.HasPrefix(kind, "vt"), strings.HasPrefix(kind, "ansi"):
 		ab.ascii, ab.boxes = true, false
 	}
+	if !a.utf8() {
+		ab.ascii, ab.boxes = true, false
+	}
 	switch {
 	case !a.colour(stream):
 	case a.get("COLORTERM") == "truecolor", a.get("COLORTERM") == "24bit":
@@ -177,6 +181,18 @@ func (a *app) ability(stream any) ability {
 		ab.palette = ansi16
 	}
 	return ab
+}
+
+// utf8 reports whether the locale's characters are UTF-8, as setlocale(3) finds
+// it: the first of three variables that is set, and POSIX where none is. Windows
+// and macOS have no such variables in a fresh terminal, and show UTF-8.
+func (a *app) utf8() bool {
+	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
+		if v := strings.ToLower(a.get(name)); v != "" {
+			return strings.Contains(v, "utf-8") || strings.Contains(v, "utf8")
+		}
+	}
+	return runtime.GOOS == "windows" || runtime.GOOS == "darwin"
 }
 
 // spelled gives what stands for signs that a text console's font may lack.
@@ -393,8 +409,10 @@ func (l *live) end() {
 }
 
 // size is that of the terminal, in cells.
-func (l *live) size() (w, h int) {
-	w, h, err := term.GetSize(int(l.file.Fd()))
+func (l *live) size() (w, h int) { return terminalSize(l.file) }
+
+func terminalSize(f *os.File) (w, h int) {
+	w, h, err := term.GetSize(int(f.Fd()))
 	if err != nil || w <= 0 || h <= 0 {
 		return 80, 24 // a serial line does not tell
 	}

@@ -13,9 +13,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
+	"slices"
 	"strings"
-	"text/tabwriter"
 	"unicode"
 	"unicode/utf8"
 
@@ -53,6 +54,11 @@ func (a *app) progress(format string, args ...any) {
 func (a *app) stderrLines(prefix, text string) {
 	a.stderrLock.Lock()
 	defer a.stderrLock.Unlock()
+	if a.terminal(a.stderr) {
+		if ab := a.ability(a.stderr); ab.ascii {
+			text = strings.Map(ab.rune, text)
+		}
+	}
 	for i, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
 		for _, part := range fold(printable(line), maxLine-utf8.RuneCountInString(prefix)-1) {
 			fmt.Fprintln(a.stderr, prefix+part)
@@ -157,15 +163,46 @@ func (a *app) colour(stream any) bool {
 	return a.get("NO_COLOR") == "" && a.get("TERM") != "dumb" && a.terminal(stream)
 }
 
+// columns is the width of a terminal in cells, 0 for anything else.
+func (a *app) columns(stream any) int {
+	f, ok := stream.(*os.File)
+	if !ok || !a.terminal(stream) {
+		return 0
+	}
+	w, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return max(w, 0)
+}
+
 func (a *app) json() bool { return a.set.Output == "json" }
 
-// page is text on its way to stdout.
+// page is text on its way to stdout, or to stderr.
 type page struct {
 	bytes.Buffer
+	ability
 	colour bool
+	width  int  // of the terminal, in cells; 0 where there is none, and lines are as long as they are
+	draws  bool // pictures, rather than the same in words
+}
+
+// page is an empty one for a stream.
+func (a *app) page(stream any) *page {
+	width := a.columns(stream)
+	return &page{colour: a.colour(stream), ability: a.ability(stream), width: width, draws: width > 0 && a.get("TERM") != "dumb"}
 }
 
 func (p *page) paint(st style, s string) string { return paint(p.colour, st, s) }
+
+// text is what is written: for a terminal that cannot show signs beyond ASCII
+// they are spelled.
+func (p *page) text() string {
+	if p.width == 0 || !p.ascii {
+		return p.String()
+	}
+	return strings.Map(p.rune, p.String())
+}
 
 // printf formats onto the page. The format is the program's own, its text
 // arguments may come from anywhere.
@@ -176,6 +213,28 @@ func (p *page) printf(format string, args ...any) {
 		}
 	}
 	fmt.Fprintf(p, format, args...)
+}
+
+// flow writes a line of text, broken between words where a terminal ends. lead
+// stands before it and may be painted, width is how much of it one sees; hang is
+// the indent of the lines that follow.
+func (p *page) flow(lead string, width, hang int, text string) {
+	p.WriteString(lead)
+	at := width
+	for i, word := range strings.Fields(printable(text)) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i > 0 && p.width > 0 && at+1+n > p.width:
+			p.WriteString("\n" + strings.Repeat(" ", hang))
+			at = hang
+		case i > 0:
+			p.WriteByte(' ')
+			at++
+		}
+		p.WriteString(word)
+		at += n
+	}
+	p.WriteByte('\n')
 }
 
 // table is aligned text: a header, then rows that may each have a style.
@@ -189,30 +248,86 @@ func (t *table) row(st style, cells ...string) {
 	t.rows, t.styles = append(t.rows, cells), append(t.styles, st)
 }
 
-// write aligns first and colours whole lines after, as the writer would count
-// a style as width.
+// write aligns the cells and colours whole lines. Where the terminal is narrower
+// than the table, cells are broken into lines; where that leaves too little of a
+// column, each row becomes a paragraph.
 func (t *table) write(p *page) {
-	var buf bytes.Buffer
-	w := tabwriter.NewWriter(&buf, 0, 8, 2, ' ', 0)
-	styles := t.styles
+	rows, styles := slices.Clone(t.rows), t.styles
 	if len(t.header) > 0 {
-		fmt.Fprintln(w, strings.Join(t.header, "\t"))
-		styles = append([]style{dim}, styles...)
+		rows, styles = append([][]string{t.header}, rows...), append([]style{dim}, styles...)
 	}
-	for _, cells := range t.rows {
-		row := make([]string, len(cells))
-		for i, c := range cells {
-			row[i] = strings.ReplaceAll(printable(c), "\t", " ")
+	columns := 0
+	for i := range rows {
+		cells := make([]string, len(rows[i]))
+		for j, c := range rows[i] {
+			cells[j] = strings.ReplaceAll(printable(c), "\t", " ")
 		}
-		fmt.Fprintln(w, strings.Join(row, "\t"))
+		rows[i], columns = cells, max(columns, len(cells))
 	}
-	w.Flush()
-	for i, line := range strings.Split(strings.TrimRight(buf.String(), "\n"), "\n") {
-		st := plain
-		if i < len(styles) {
-			st = styles[i]
+	room := math.MaxInt
+	if p.width > 0 {
+		room = p.width - tableGap*(columns-1)
+	}
+	widths := fitColumns(rows, columns, room)
+	if widths == nil {
+		t.records(p, rows, styles)
+		return
+	}
+	for i, cells := range rows {
+		height, parts := 1, make([][]string, columns)
+		for j, c := range cells {
+			if visible(c) <= widths[j] {
+				parts[j] = []string{c}
+			} else {
+				parts[j] = hang(c, widths[j])
+			}
+			height = max(height, len(parts[j]))
 		}
-		p.WriteString(p.paint(st, strings.TrimRight(line, " ")) + "\n")
+		for y := range height {
+			var line strings.Builder
+			for j, w := range widths {
+				text := ""
+				if y < len(parts[j]) {
+					text = parts[j][y]
+				}
+				line.WriteString(text + strings.Repeat(" ", max(w-visible(text), 0)+tableGap))
+			}
+			p.WriteString(p.paint(styles[i], strings.TrimRight(line.String(), " ")) + "\n")
+		}
+	}
+}
+
+// tableGap is the room between two columns.
+const tableGap = 2
+
+// hang wraps a cell under its own indent.
+func hang(text string, width int) []string {
+	lead := text[:len(text)-len(strings.TrimLeft(text, " "))]
+	out := wrap(text, max(width-len(lead), 1))
+	for i := range out {
+		out[i] = lead + out[i]
+	}
+	return out
+}
+
+// records writes rows as paragraphs, under the names of the columns.
+func (t *table) records(p *page, rows [][]string, styles []style) {
+	for i, cells := range rows {
+		if i == 0 && len(t.header) > 0 {
+			continue
+		}
+		for j, c := range cells {
+			lead := ""
+			if j > 0 {
+				lead = "    "
+				if j < len(t.header) && t.header[j] != "" {
+					c = strings.ToLower(strings.TrimSpace(t.header[j])) + ": " + c
+				}
+			}
+			for _, l := range hang(lead+c, p.width) {
+				p.WriteString(p.paint(styles[i], l) + "\n")
+			}
+		}
 	}
 }
 
@@ -223,9 +338,9 @@ func (a *app) result(v any, text func(*page)) error {
 	if a.json() {
 		return a.encode(v, !a.streamed)
 	}
-	p := &page{colour: a.colour(a.stdout)}
+	p := a.page(a.stdout)
 	text(p)
-	_, err := a.stdout.Write(p.Bytes())
+	_, err := io.WriteString(a.stdout, p.text())
 	return err
 }
 
@@ -275,7 +390,7 @@ func (a *app) ask(ctx context.Context, question, instead string) (string, error)
 func (a *app) askSecret(ctx context.Context, question, instead string) (esxi.Secret, error) {
 	s, err := a.prompt(ctx, question+" ", instead, func(f *os.File) (string, error) {
 		b, err := term.ReadPassword(int(f.Fd()))
-		fmt.Fprintln(f)
+		fmt.Fprintln(ttyOutput(f))
 		return string(b), err
 	})
 	return esxi.NewSecret(s), err
@@ -305,7 +420,7 @@ func (a *app) prompt(ctx context.Context, question, instead string, read func(*o
 	if err != nil {
 		return "", fmt.Errorf("read the terminal's state: %w", err)
 	}
-	fmt.Fprint(f, printable(question))
+	fmt.Fprint(ttyOutput(f), printable(question))
 	a.asking.Store(true)
 	defer a.asking.Store(false)
 	type answer struct {

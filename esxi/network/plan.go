@@ -195,6 +195,8 @@ func NewPlan(s *Snapshot, g Goal) *Plan {
 	p := &planner{s: s, used: map[string]*mapping{}, Plan: &Plan{
 		Version: PlanVersion, Host: s.Host, Via: "esxi", To: g.To, Goal: g,
 		Changes: []Change{}, Refusals: []Refusal{}, Lost: []string{}, VMs: []VMEdit{},
+		Before: Layout{Uplinks: []UplinkState{}, Vmkernels: []VmkernelState{}, NICs: []NICState{}},
+		After:  Layout{Uplinks: []UplinkState{}, Vmkernels: []VmkernelState{}, NICs: []NICState{}},
 	}}
 	if s.VCenter {
 		p.Via = "vcenter"

@@ -44,6 +44,11 @@ func (e Effect) String() string { return effectNames[e] }
 // Destructive says whether an effect takes away what no key can bring back.
 func (e Effect) Destructive() bool { return e >= DistributedRestored }
 
+// Named says whether the effect is one of those that a check's JSON speaks of.
+// The others change nothing that the model follows: what a command does at the
+// shell it does not know, and a keymap or a time-out is the console's own.
+func (e Effect) Named() bool { return e != ShellCommand && e != SettingsChanged }
+
 // effects is a set of effects.
 type effects uint32
 

@@ -17,6 +17,8 @@ type Token struct {
 	Layout string
 	// Caseless says that Caps Lock does not change the text.
 	Caseless bool
+	// Secret says that the text is for password fields only.
+	Secret bool
 }
 
 // The characters that stand for a Token in a field, from Unicode's private use
@@ -53,6 +55,7 @@ type input struct {
 type tokenInput struct {
 	id       uint8
 	caseless bool
+	secret   bool
 	layout   int
 }
 
@@ -131,7 +134,7 @@ func (t Token) input() (input, error) {
 	for bit>>l != 1 {
 		l++
 	}
-	return input{kind: byToken, token: tokenInput{t.ID, t.Caseless, l}}, nil
+	return input{kind: byToken, token: tokenInput{t.ID, t.Caseless, t.Secret, l}}, nil
 }
 
 // Idle gives the world after nobody touched a key for as long as the console's
@@ -846,6 +849,9 @@ func (w *World) typed(level int, u hid.Usage, s *step) rune {
 func (w *World) enter(t tokenInput, s *step) {
 	w.endCode(s)
 	s.ev = byAnalogy
+	if t.secret && !w.hides(s) {
+		w.flags |= exposed
+	}
 	if w.down() {
 		return
 	}
@@ -863,6 +869,14 @@ func (w *World) enter(t tokenInput, s *step) {
 		r = tokenGarbled + rune(t.id)
 	}
 	w.insert(r, s)
+}
+
+// hides says whether the cursor is in a field that shows stars.
+func (w *World) hides(s *step) bool {
+	if w.console != 0 {
+		return w.here(s) == shellPassword
+	}
+	return forms[w.place] != nil && forms[w.place][w.focus].kind == hidden
 }
 
 // submit is ENTER on a form.

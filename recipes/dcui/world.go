@@ -61,6 +61,7 @@ const (
 	contrast            // F4
 	towardsPower        // the login was opened by F12
 	shellUserRoot       // root was given at the shell's login prompt
+	exposed             // a secret was typed elsewhere than into a password field
 )
 
 // NewWorld gives the world with these facts; a fact that is not given has its
@@ -317,6 +318,9 @@ func (w World) InPasswordField() bool {
 	_, hides, ok := w.Field()
 	return ok && hides
 }
+
+// Exposed says that a secret was typed elsewhere than into a password field.
+func (w World) Exposed() bool { return w.flags&exposed != 0 }
 
 // Value gives what stands in the field under the cursor: stars where it hides
 // its text, and one dot per Token.
