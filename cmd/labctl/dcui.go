@@ -421,7 +421,7 @@ func (a *app) play(ctx context.Context, p *practice, title string) error {
 		// Keys come from a terminal, so there is one to draw on.
 		if f, err := a.tty(); err == nil {
 			defer f.Close()
-			l, ok = a.liveOn(f), true
+			l, ok = a.liveOn(ttyOutput(f)), true
 		}
 	}
 	if !ok {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -184,6 +185,46 @@ func TestGadgetStartFails(t *testing.T) {
 }
 
 // A keyboard that a run left bound is unbound before the next one begins.
+// Who may type, told in words and by whom to ask.
+func TestWhoMayType(t *testing.T) {
+	gid := 4711
+	if os.Geteuid() != 0 {
+		gid = os.Getegid() // who is not root can give a file to no other
+	}
+	r := newFakeRoot(t)
+	r.file("/proc/sys/kernel/osrelease", "6.1\n")
+	a := &app{env: testEnv(t)}
+	look := func(uid int, groups ...int) check {
+		t.Helper()
+		result, err := a.hidDoctor(machine{sys: gadget.System{Root: r.root}, goos: "linux", uid: uid,
+			groups: func() ([]int, error) { return groups, nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(result.Checks, func(c check) bool { return c.Name == "permissions" })
+		return result.Checks[i]
+	}
+	expect := func(c check, verdict, fix string) {
+		t.Helper()
+		if c.Verdict != verdict || !strings.Contains(c.Fix, fix) || (fix == "") != (c.Fix == "") {
+			t.Errorf("%+v, want %s and %q", c, verdict, fix)
+		}
+	}
+	expect(look(0), checkOK, "")
+	expect(look(1000, gid), checkWarn, "put sudo before")
+	r.file("/etc/group", fmt.Sprintf("labctl:x:%d:\n", gid))
+	expect(look(1000, 1000), checkWarn, "sudo usermod -aG labctl $USER")
+	expect(look(1000, 1000, gid), checkWarn, `in /etc/udev/rules.d/60-labctl.rules: SUBSYSTEM=="hidg", GROUP="labctl"`)
+	r.file("/usr/lib/udev/rules.d/60-labctl.rules", "")
+	expect(look(1000, 1000, gid), checkWarn, "sudo labctl hid up")
+	udc := r.root + fakeGadget + "/UDC"
+	if err := errors.Join(os.Chown(udc, -1, gid), os.Chmod(udc, 0o664)); err != nil {
+		t.Fatal(err)
+	}
+	expect(look(1000, 1000, gid), checkOK, "")
+	expect(look(0), checkOK, "")
+}
+
 func TestGadgetLeftBound(t *testing.T) {
 	e := testEnv(t)
 	a, r := &app{env: e}, newFakeRoot(t)
