@@ -82,7 +82,7 @@ if wanted rescue; then
   labctl host learn nuc01 >/dev/null 2>&1
   post POST /fault '{"fault":"wire-vlan","host":"nuc01","vlan":999}' >/dev/null
   labctl net apply nuc01 --to standard $sure --timeout 2s >/dev/null 2>&1 || true
-  film rescue 100x38 "nuc01 is gone from the network; labctl types the way back into its console, and the host answers again" \
+  film rescue 100x42 "nuc01 is gone from the network; labctl types the way back into its console, and the host answers again" \
     "labctl recipe run restore-standard-switch --host nuc01 --yes"
   mv given.yaml labctl.yaml
 fi
