@@ -896,7 +896,7 @@ func (a *app) runFault(kb *keyboard, err error) error {
 	case errors.As(err, &typing) && typing.Lost:
 		return hintf(exitWith(exitChanged, err), "a key may have landed or not; nothing was typed after it, and the next run begins with its anchor")
 	}
-	return keysFault(kb, err)
+	return usbHelp(keysFault(kb, err))
 }
 
 func (r *ran) write(p *page, j *job) {
