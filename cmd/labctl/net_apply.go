@@ -327,6 +327,9 @@ func (a *app) netEnd(ctx context.Context, run *network.Run, out *network.Result,
 			a.learnPlace(p.Host, run.Via.Via, string(p.From))
 		}
 	}
+	if out.Gone && !out.Typed && len(out.At) == 1 { // what a rescue by hand has to know
+		a.learnPlace(p.Host, run.Via.Via, string(out.At[0]))
+	}
 	if err := a.result(res, func(pg *page) { writeOutcome(pg, res, out) }); err != nil {
 		return err
 	}

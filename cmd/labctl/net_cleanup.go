@@ -73,7 +73,8 @@ func (a *app) netCleanup(ctx context.Context, name, via string, named []string) 
 		return err
 	}
 	if s.State != "connected" {
-		return exitWith(exitUnsafe, fmt.Errorf("vCenter shows %s as %s: what it tells about its network is old", t.Name, s.State))
+		return hintf(exitWith(exitUnsafe, fmt.Errorf("vCenter shows %s as %s: what it tells about its network is old", t.Name, s.State)),
+			"again when vCenter has it back; --via esxi does what the host can do alone")
 	}
 	vmk := firstOf(t.Host.Network.VMK, "vmk0")
 	own, err := a.ownSwitches(t.Name, named)

@@ -213,6 +213,13 @@ func TestRescueByHand(t *testing.T) {
 	if st.code != exitPending || !strings.Contains(st.stdout, `"away": true`) || !strings.Contains(st.stderr, "labctl recipe run restore-standard-switch") {
 		t.Errorf("status of a host that is gone: exit %d\n%s%s", st.code, st.stdout, st.stderr)
 	}
+	// By what vCenter answered it has taken the change back: that is known now.
+	if r := l.run("host", "show", "nuc01", "-o", "json"); !strings.Contains(r.stdout, `"value": "distributed"`) {
+		t.Errorf("show: exit %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	if r := l.run("recipe", "check", "restore-standard-switch", "--host", "nuc01"); r.code != exitDone || strings.Contains(r.stderr, "has acted on the network") {
+		t.Errorf("check: exit %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
 	if r := l.run("recipe", "run", "restore-standard-switch", "--host", "nuc01", "--yes"); r.code != exitDone || !strings.Contains(r.stderr, "labctl net resume nuc01") {
 		t.Fatalf("recipe run: exit %d\n%s%s", r.code, r.stdout, r.stderr)
 	}
