@@ -25,7 +25,7 @@ func (a *app) noOpenJournal(host string) error {
 		return nil
 	}
 	return hintf(exitWith(exitUnsafe, fmt.Errorf("an earlier migration of %s is not finished: %s", host, j.Path)),
-		"labctl net status %s tells what is left; labctl net resume %s or labctl net rollback %s ends it", host, host, host)
+		"what is left of it, and how to end it: %s", a.line("net", "status", host))
 }
 
 // latestJournal returns the host's newest journal, nil if there is none.
@@ -112,7 +112,7 @@ func (a *app) netContinue(ctx context.Context, verb, name, file string, f *netFl
 	}
 	if j.CleanedUp() && verb == "rollback" {
 		return hintf(exitWith(exitUnsafe, fmt.Errorf("%s was cleaned up after this move: what it goes back to is gone", p.Host)),
-			"labctl net apply %s --to %s plans the way back anew", p.Host, p.From)
+			"to plan the way back anew: %s", a.line("net", "plan", p.Host, "--to", string(p.From)))
 	}
 	accept := f.accept
 	if verb == "resume" && a.yes {
@@ -151,6 +151,9 @@ func (a *app) netContinue(ctx context.Context, verb, name, file string, f *netFl
 func (a *app) nothingToDo(verb string, res *netApplyResult, why string) error {
 	if verb == "resume" && res.Outcome != network.Applied {
 		res.Exit = exitUnchanged
+	}
+	if res.Host != "" {
+		a.next("where it stands", "net", "status", res.Host)
 	}
 	a.say("%s; there is nothing to %s", why, map[string]string{"resume": "finish", "rollback": "take back"}[verb])
 	if err := a.result(res, func(*page) {}); err != nil {
@@ -323,13 +326,19 @@ func (a *app) netStatus(ctx context.Context, name, via string) error {
 	}
 	switch {
 	case r.Open && r.Rescued:
-		a.hint("labctl net resume %s moves what is left to the switch that the host is on now; labctl net rollback %s goes back to where it was cut off", t.Name, t.Name)
+		a.hint("to go back to where it was cut off: %s", a.line("net", "rollback", t.Name))
+		a.next("to move what is left to the switch that the host is on now", "net", "resume", t.Name)
 		return exitWith(exitPending, nil)
 	case r.Open:
-		a.hint("labctl net resume %s finishes or undoes it, labctl net rollback %s takes it back", t.Name, t.Name)
+		a.hint("to take it back: %s", a.line("net", "rollback", t.Name))
+		a.next("to finish it, or undo it", "net", "resume", t.Name)
 		return exitWith(exitPending, nil)
 	case r.LeftOver > 0:
-		a.hint("labctl net cleanup %s shows what is no longer needed", t.Name)
+		a.next("to see what is no longer needed", "net", "cleanup", t.Name)
+	case r.Unread != "":
+		a.next("a look at everything that can be wrong", "doctor")
+	case r.NowKind != "":
+		a.next("to see what a move would change", "net", "plan", t.Name, "--to", otherKind(r.NowKind))
 	}
 	return nil
 }
