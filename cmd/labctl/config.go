@@ -83,6 +83,9 @@ func loadSettings(flags *pflag.FlagSet, e *env) (*settings, error) {
 	if errors.Is(err, fs.ErrNotExist) && !named {
 		return mergeSettings(flags, e.lookup, nil)
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, hintf(usagef("read the config: %w", err), "to write it: labctl config init%s", firstOf(whereFlags(flags, nil), " --config "+shellWord(path)))
+	}
 	if err != nil {
 		return nil, usagef("read the config: %w", err)
 	}

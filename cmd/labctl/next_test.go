@@ -18,6 +18,8 @@ var nothingNext = []string{"version", "config show", "hid type", "hid press", "h
 var stuck = []errand{
 	{line: "config show", bare: true},
 	{line: "config check", bare: true, exit: exitUsage},
+	{line: "host ls --config DIR/none.yaml", exit: exitUsage},
+	{line: "host ls", bare: true, env: "LABCTL_CONFIG=/none/at/all.yaml", exit: exitUsage},
 	{line: "config init", bare: true, exit: exitUsage},
 	{line: "config schema net plann", exit: exitUsage},
 	{line: "host ls", bare: true},

@@ -73,6 +73,7 @@ func (a *app) recipeFault(err error) error {
 		for _, e := range bad {
 			a.sayPlace(e)
 		}
+		a.nextLine = "when it is corrected: " + a.again()
 		return exitWith(exitUsage, nil)
 	case errors.As(err, &fact), errors.Is(err, fs.ErrNotExist):
 		return usagef("%w", err)
