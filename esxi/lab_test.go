@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
@@ -82,6 +83,14 @@ func TestSessions(t *testing.T) {
 			if !errors.As(err, &call) || !call.Refused || call.Fault != "NotAuthenticated" {
 				t.Errorf("%s: the session lives on after the logout: %v", name, err)
 			}
+		}
+	})
+
+	t.Run("a call has its time", func(t *testing.T) {
+		slow := *lab["nuc01"]
+		slow.CallTimeout = time.Nanosecond
+		if _, err := Dial(t.Context(), &slow); err == nil || !strings.Contains(err.Error(), "time-out") {
+			t.Errorf("a call that may take a nanosecond: %v", err)
 		}
 	})
 

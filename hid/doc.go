@@ -10,4 +10,4 @@
 // pages 7 and 8, and the report from the HID specification 1.11, appendix B.1.
 package hid
 
-//go:generate go run ./internal/genlayout -o layouts_gen.go
+//go:generate go run ./internal/genlayout -o layouts_gen.go -second testdata/libxkbcommon.txt

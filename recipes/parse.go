@@ -724,7 +724,10 @@ func (d *decoder) action(p pair, s Step) {
 				d.unknown(q, "switch", []string{"SSH", "ESXi Shell"})
 				continue
 			}
-			state, _ := d.scalar(q.value, "toggle."+q.key)
+			state, ok := d.scalar(q.value, "toggle."+q.key)
+			if !ok {
+				continue
+			}
 			if state != "on" && state != "off" {
 				d.fail(d.src.node(q.value), "", "toggle wants on or off and is %q", state)
 				continue
@@ -739,6 +742,7 @@ func (d *decoder) action(p pair, s Step) {
 			key = strings.ToUpper(d.str(v, "confirm"))
 		}
 		switch key {
+		case "": // said by str
 		case "F11", "ENTER", "F2", "SPACE":
 			c, err := hid.ParseChord(key)
 			if err != nil {
@@ -757,12 +761,14 @@ func (d *decoder) action(p pair, s Step) {
 		if v != nil {
 			s.name = d.str(v, "leave")
 			s.Text += " for " + s.name
-			d.screen(s.name, d.src.node(v))
+			if s.name != "" {
+				d.screen(s.name, d.src.node(v))
+			}
 		}
 	case "type":
 		s.words = d.scalarText(v, "type")
 		s.Text = "type " + strings.Join(keyWords(s.words), " ")
-		if len(s.words) == 0 {
+		if _, ok := scalar(d.resolve(v)); ok && len(s.words) == 0 {
 			d.fail(s.at, "", "type holds no text")
 		}
 	case "wait":
@@ -873,7 +879,7 @@ func (d *decoder) login(v ast.Node, s *Step) {
 	s.name, s.via, s.Text = "password", dcui.F2, "login"
 	key := func(n ast.Node) {
 		switch name := strings.ToUpper(d.str(n, "login")); name {
-		case "F2":
+		case "F2", "": // nothing is said by str
 		case "F12":
 			s.via, s.Text = dcui.F12, "login with F12"
 		default:

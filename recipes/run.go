@@ -102,6 +102,9 @@ func (p *Program) Run(ctx context.Context, kb Keyboard, on func(Event)) error {
 			return &InputError{o.words[0].text, o.secret}
 		}
 	}
+	if err := p.Fits(); err != nil {
+		return err
+	}
 	if on == nil {
 		on = func(Event) {}
 	}
@@ -130,6 +133,17 @@ func (p *Program) Run(ctx context.Context, kb Keyboard, on func(Event)) error {
 		}
 	}
 	r.on(Event{Kind: EventDone, Step: len(steps), Reports: r.sent, Belief: r.belief, OK: true})
+	return nil
+}
+
+// Fits returns an error where the time-out of a run is shorter than a pause of
+// the recipe: to go on too early would be typing into another screen.
+func (p *Program) Fits() error {
+	for o := range everyOp(p.ops) {
+		if d := p.vars.scale(o.after); (o.kind == opWait || o.kind == opThink) && p.vars.Timeout > 0 && d > p.vars.Timeout {
+			return fmt.Errorf("step %d (%s) of recipe %s takes %s, and %s is the limit of each wait", o.step+1, p.recipe.Steps[o.step].Text, p.recipe.Name, d, p.vars.Timeout)
+		}
+	}
 	return nil
 }
 
@@ -232,14 +246,7 @@ func (r *run) do(ctx context.Context, o *op, last bool) error {
 		if o.kind == opThink {
 			what = "time to stop: " + r.next(o)
 		}
-		d := r.scale(o.after)
-		if limit := r.vars.Timeout; limit > 0 && d > limit {
-			// To go on too early would be typing into another screen.
-			if err := r.wait(ctx, limit, what); err != nil {
-				return err
-			}
-			return fmt.Errorf("%s takes %s, and %s is the limit", what, d, limit)
-		}
+		d := r.vars.scale(o.after)
 		return r.wait(ctx, d, what)
 	case opHold:
 		return r.hold(ctx, o)
@@ -256,7 +263,7 @@ func (r *run) do(ctx context.Context, o *op, last bool) error {
 	if last {
 		return nil
 	}
-	return r.wait(ctx, r.scale(o.after), "the console to draw its screen")
+	return r.wait(ctx, r.vars.scale(o.after), "the console to draw its screen")
 }
 
 // next says what comes after a pause to think in.
@@ -333,7 +340,7 @@ func (r *run) send(ctx context.Context, o *op, chords []hid.Chord) error {
 		if len(rep.Keys()) > 0 {
 			landed++
 		}
-		if err := sleep(ctx, r.scale(pause)); err != nil {
+		if err := sleep(ctx, r.vars.scale(pause)); err != nil {
 			return err
 		}
 	}
@@ -344,7 +351,7 @@ func (r *run) send(ctx context.Context, o *op, chords []hid.Chord) error {
 // connection.
 func (r *run) sendFar(ctx context.Context, kb farKeyboard, o *op, chords []hid.Chord) error {
 	reports := hid.Reports(chords)
-	pace := hid.Pace{Hold: r.scale(o.pace.Hold), Gap: r.scale(o.pace.Gap), Lead: r.scale(o.pace.Lead)}
+	pace := hid.Pace{Hold: r.vars.scale(o.pace.Hold), Gap: r.vars.scale(o.pace.Gap), Lead: r.vars.scale(o.pace.Lead)}
 	landed := 0
 	for len(reports) > 0 {
 		key := reports[:1+slices.Index(reports, hid.Report{})]
@@ -385,8 +392,8 @@ func (r *run) report(ctx context.Context, rep hid.Report, chords []hid.Chord, la
 }
 
 // scale divides a pause by the speed.
-func (r *run) scale(d time.Duration) time.Duration {
-	switch s := r.vars.Speed; {
+func (v *Vars) scale(d time.Duration) time.Duration {
+	switch s := v.Speed; {
 	case s <= 0:
 		return d
 	case math.IsInf(s, 1):
@@ -450,10 +457,10 @@ func (r *run) hold(ctx context.Context, o *op) error {
 			return err
 		}
 		if i == longest {
-			if err := r.wait(ctx, r.scale(o.after), o.chords[0].String()+" is held down"); err != nil {
+			if err := r.wait(ctx, r.vars.scale(o.after), o.chords[0].String()+" is held down"); err != nil {
 				return err
 			}
-		} else if err := sleep(ctx, r.scale(o.pace.Lead)); err != nil {
+		} else if err := sleep(ctx, r.vars.scale(o.pace.Lead)); err != nil {
 			return err
 		}
 	}

@@ -162,11 +162,20 @@ func checkFacts(facts map[string]string) error {
 			continue
 		}
 		usage := usagef("%w", err)
-		if near := nearest(name, dcui.FactNames()); bad.Value == "" && near != "" {
+		known := dcui.FactValues(name)
+		switch near := nearest(name, dcui.FactNames()); {
+		case known == nil && near != "":
 			return hintf(usage, "did you mean %s?", near)
-		}
-		if near := nearest(facts[name], dcui.FactValues(name)); bad.Value != "" && near != "" {
-			return hintf(usage, "did you mean %s=%s?", name, near)
+		case known == nil || bad.Value == "":
+			return usage
+		case name == "esxi":
+			near = majorMinor(bad.Value)
+			if slices.Contains(known, near) {
+				return hintf(usage, "did you mean esxi=%s?", near)
+			}
+			return hintf(usage, "of other versions nobody knows the console; who takes one for like another gives that")
+		case nearest(bad.Value, known) != "":
+			return hintf(usage, "did you mean %s=%s?", name, nearest(bad.Value, known))
 		}
 		return usage
 	}
@@ -422,7 +431,7 @@ func (a *app) play(ctx context.Context, p *practice, title string) error {
 		// Keys come from a terminal, so there is one to draw on.
 		if f, err := a.tty(); err == nil {
 			defer f.Close()
-			l, ok = a.liveOn(f), true
+			l, ok = a.liveOn(ttyOutput(f)), true
 		}
 	}
 	if !ok {

@@ -463,6 +463,7 @@ var (
 	mdLink   = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	treePath = regexp.MustCompile("`((?:cmd|esxi|hid|recipes|docs|configs|bench|\\.github|\\.ci)/[A-Za-z0-9_./*-]+)`")
 	goTest   = regexp.MustCompile(`go test (\./[\w/.]+) -run '?\^?(\w+)`)
+	testName = regexp.MustCompile("`(Test[A-Z]\\w+)`")
 	makeWord = regexp.MustCompile("(?:`|^    (?:.*&& )?)make ([a-z][a-z -]*)")
 )
 
@@ -498,8 +499,13 @@ func TestLinksInGuides(t *testing.T) {
 			}
 		}
 		for _, m := range treePath.FindAllStringSubmatch(src, -1) {
-			if hits, _ := filepath.Glob(filepath.Join("../..", m[1])); len(hits) == 0 {
+			if hits, _ := filepath.Glob(filepath.Join("../..", m[1])); len(hits) == 0 && !regexp.MustCompile(`[A-Z]{3}`).MatchString(m[1]) {
 				t.Errorf("%s names %s, which is not there", name, m[1])
+			}
+		}
+		for _, m := range testName.FindAllStringSubmatch(src, -1) {
+			if !hasTest(t, "*", m[1]) && !hasTest(t, "*/*", m[1]) {
+				t.Errorf("%s names %s, and there is no such test", name, m[1])
 			}
 		}
 		for _, m := range goTest.FindAllStringSubmatch(src, -1) {
@@ -532,6 +538,16 @@ func hasTest(t *testing.T, dir, prefix string) bool {
 		}
 	}
 	return false
+}
+
+// The guide to recipes says of each what it is for.
+func TestGuideHasEveryRecipe(t *testing.T) {
+	src := pages(t)["docs/recipes.md"]
+	for _, r := range recipes.Library() {
+		if !strings.Contains(src, "| `"+r.Name+"`") && !strings.Contains(src, ", `"+r.Name+"`") {
+			t.Errorf("the table in docs/recipes.md has no line for %s", r.Name)
+		}
+	}
 }
 
 // What a page shows as YAML is a config or a recipe, or a part of one, and the

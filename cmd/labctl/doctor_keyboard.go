@@ -81,7 +81,7 @@ const keyboardLimit = 15 * time.Second
 // checkGadget asks hid doctor, which knows the details.
 func (a *app) checkGadget(name string, c *checkup) {
 	const mend = "labctl hid doctor shows each step, and how to mend it"
-	r, err := a.hidDoctor(machine{sys: gadget.System{}, goos: runtime.GOOS, uid: os.Geteuid()})
+	r, err := a.hidDoctor(machine{sys: gadget.System{}, goos: runtime.GOOS, uid: os.Geteuid(), groups: os.Getgroups})
 	if err != nil {
 		c.fail(name, oneLineOf(err), mend)
 		return

@@ -78,7 +78,9 @@ func (a *app) hidUpCommand() *cobra.Command {
 		Long: `Up makes a USB boot keyboard in the kernel's configfs: a keyboard and nothing
 else, since some firmware accepts no other. It loads libcomposite and mounts
 configfs where that is needed. The host does not see the keyboard yet: it is
-plugged in, so to speak, only while labctl types. Up again changes nothing.`,
+plugged in, so to speak, only while labctl types. Up again changes nothing.
+Where there is a group labctl, as with the Debian package, its members may then
+type without being root.`,
 		Example: "  sudo labctl hid up\n  labctl hid up --dry-run",
 		Args:    argsBetween(0, 0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -107,6 +109,9 @@ func (a *app) hidUp(ctx context.Context, f gadgetFlags, udc string, spec gadget.
 		return &gadget.UDCError{}
 	case len(ports) > 1 && udc == "" && a.readChosenPort(f.root) == "" && !f.dryRun:
 		return usagef("%w", &gadget.UDCError{Found: ports})
+	}
+	if spec.Group, err = sys.Group(keyboardGroup); err != nil {
+		return err
 	}
 	if f.dryRun {
 		steps, err := sys.Prepare()
@@ -191,6 +196,7 @@ type hidStatusResult struct {
 	Ports    []string `json:"ports"` // that can play device
 	Port     string   `json:"port"`  // that the next run will use
 	User     string   `json:"user"`  // who types, or changes it
+	Group    string   `json:"group"` // whose members may type besides root, "" for none
 }
 
 func (a *app) hidStatusCommand() *cobra.Command {
@@ -240,6 +246,11 @@ func (a *app) hidStatus(root string) error {
 	default:
 		a.nextLine = "to try it on the host that the cable leads to: " + asRoot(a.line("hid", "type", "hello", "--layout", "us"))
 	}
+	if gid, err := sys.Group(keyboardGroup); err != nil {
+		return err
+	} else if gid != 0 && now.Group == gid {
+		r.Group = keyboardGroup
+	}
 	return a.result(r, func(p *page) {
 		t := table{}
 		up, look := "not set up (labctl hid up)", yellow
@@ -262,6 +273,9 @@ func (a *app) hidStatus(root string) error {
 			t.row(plain, "device", r.Device)
 		}
 		t.row(plain, "used by", dash(r.User))
+		if r.Group != "" {
+			t.row(plain, "who may type", "root and the group "+r.Group)
+		}
 		if len(r.Ports) == 0 {
 			t.row(red, "ports", "none can play device (labctl hid doctor)")
 		} else {

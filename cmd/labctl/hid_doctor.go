@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -47,7 +49,7 @@ and types nothing. It ends with 1 if something failed.`,
 		Example: "  labctl hid doctor",
 		Args:    argsBetween(0, 0, "no argument"),
 		RunE: func(*cobra.Command, []string) error {
-			r, err := a.hidDoctor(machine{sys: gadget.System{Root: root}, goos: runtime.GOOS, uid: os.Geteuid()})
+			r, err := a.hidDoctor(machine{sys: gadget.System{Root: root}, goos: runtime.GOOS, uid: os.Geteuid(), groups: os.Getgroups})
 			if err != nil {
 				return err
 			}
@@ -70,6 +72,8 @@ type machine struct {
 	sys  gadget.System
 	goos string
 	uid  int
+	// groups returns the numbers of the groups that this process is in.
+	groups func() ([]int, error)
 }
 
 func writeChecks(p *page, checks []check) {
@@ -150,10 +154,8 @@ func (a *app) hidDoctor(m machine) (*hidDoctorResult, error) {
 	if err := gadgetChecks(a, m, add); err != nil {
 		return nil, err
 	}
-	if m.uid != 0 {
-		add("permissions", checkWarn, "USB gadgets belong to root, and this is user "+fmt.Sprint(m.uid), "put sudo before labctl hid and before labctl recipe run")
-	} else {
-		add("permissions", checkOK, "root", "")
+	if err := permissionChecks(m, add); err != nil {
+		return nil, err
 	}
 	if board.Power != "" {
 		add("power", checkNote, "labctl cannot see how this board is powered", "%s", board.Power)
@@ -239,6 +241,52 @@ func moduleChecks(m machine, add addCheck) error {
 	return nil
 }
 
+// udevRules are the places of the rule that gives the keyboard's device to the
+// group: the package's, and the administrator's own.
+var udevRules = []string{"/usr/lib/udev/rules.d/60-labctl.rules", "/lib/udev/rules.d/60-labctl.rules", "/etc/udev/rules.d/60-labctl.rules"}
+
+// permissionChecks looks at who may type.
+func permissionChecks(m machine, add addCheck) error {
+	const name = "permissions"
+	if m.uid == 0 {
+		add(name, checkOK, "root", "")
+		return nil
+	}
+	gid, err := m.sys.Group(keyboardGroup)
+	if err != nil {
+		return err
+	}
+	who := "this is user " + fmt.Sprint(m.uid)
+	if gid == 0 {
+		add(name, checkWarn, "USB gadgets belong to root, and "+who, "put sudo before labctl hid and before labctl recipe run")
+		return nil
+	}
+	groups, err := m.groups()
+	if err != nil {
+		return err
+	}
+	now, err := m.sys.Inspect("")
+	if err != nil && !errors.Is(err, gadget.ErrNoConfigFS) {
+		return err
+	}
+	rule := slices.ContainsFunc(udevRules, func(p string) bool {
+		_, err := os.Stat(filepath.Join(m.sys.Root, p))
+		return err == nil
+	})
+	switch {
+	case !slices.Contains(groups, gid):
+		add(name, checkWarn, who+", who is not in the group "+keyboardGroup+" that may type", "%s", joinGroup)
+	case !rule:
+		add(name, checkWarn, "no udev rule gives the keyboard's device to the group "+keyboardGroup,
+			"in %s: SUBSYSTEM==\"hidg\", GROUP=\"%s\", MODE=\"0660\"\nthen: sudo udevadm control --reload", udevRules[2], keyboardGroup)
+	case now.Present && now.Group != gid:
+		add(name, checkWarn, "the keyboard was set up before there was a group "+keyboardGroup, "sudo labctl hid up")
+	default:
+		add(name, checkOK, who+", who may type as a member of the group "+keyboardGroup, "")
+	}
+	return nil
+}
+
 func gadgetChecks(a *app, m machine, add addCheck) error {
 	now, err := m.sys.Inspect("")
 	if err != nil && !errors.Is(err, gadget.ErrNoConfigFS) {
@@ -247,7 +295,7 @@ func gadgetChecks(a *app, m machine, add addCheck) error {
 	user := a.keyboardUser(m.sys.Root)
 	switch {
 	case !now.Present:
-		add("keyboard", checkWarn, "not set up", "sudo labctl hid up, after each boot")
+		add("keyboard", checkWarn, "not set up", "sudo labctl hid up, after each boot; the Debian package's labctl-gadget.service does it by itself")
 	case now.UDC == "":
 		add("keyboard", checkOK, "set up, and not visible to the host while nobody types", "")
 	case user != "":

@@ -251,8 +251,7 @@ func (a *app) hostShow(ctx context.Context, t *target, via string) (*hostShowRes
 		return nil, err
 	}
 	r, err := a.readHost(ctx, t, e)
-	var dial *esxi.DialError
-	if errors.As(err, &dial) && via == "" && name == "vcenter" && t.ESXi != nil {
+	if unanswered(err) && ctx.Err() == nil && via == "" && name == "vcenter" && t.ESXi != nil {
 		a.say("vCenter: %s; asking the host itself", err)
 		name = "esxi"
 		r, err = a.readHost(ctx, t, t.ESXi)
@@ -262,6 +261,15 @@ func (a *app) hostShow(ctx context.Context, t *target, via string) (*hostShowRes
 	}
 	r.Via = name
 	return r, nil
+}
+
+// unanswered reports whether an error says that nobody answered, rather than
+// that somebody refused.
+func unanswered(err error) bool {
+	var dial *esxi.DialError
+	var away *esxi.AwayError
+	var call *esxi.CallError
+	return errors.As(err, &dial) || errors.As(err, &away) || errors.As(err, &call) && !call.Refused
 }
 
 func (a *app) readHost(ctx context.Context, t *target, e *esxi.Endpoint) (*hostShowResult, error) {

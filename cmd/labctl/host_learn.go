@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -85,9 +84,7 @@ func (a *app) hostLearn(ctx context.Context, t *target, via string) (*hostLearnR
 		return nil, err
 	}
 	facts, unread, err := a.readFacts(ctx, t, e)
-	var dial *esxi.DialError
-	var away *esxi.AwayError
-	if (errors.As(err, &dial) || errors.As(err, &away)) && via == "" && name == "vcenter" && t.ESXi != nil {
+	if unanswered(err) && ctx.Err() == nil && via == "" && name == "vcenter" && t.ESXi != nil {
 		a.say("%s; asking the host itself", err)
 		name = "esxi"
 		facts, unread, err = a.readFacts(ctx, t, t.ESXi)

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
@@ -17,6 +19,12 @@ import (
 // gadgetLock is the name of the lock of this machine's USB keyboard; labctl makes
 // only one.
 const gadgetLock = "usb-keyboard"
+
+// keyboardGroup is the group of those who may type with this machine's USB
+// keyboard without being root. Where there is one of that name, hid up lets it
+// bind the keyboard, and a udev rule has to give it the device; the Debian
+// package brings both.
+const keyboardGroup = "labctl"
 
 // onlyLinux is an error on systems that have no USB gadgets.
 func onlyLinux() error {
@@ -72,14 +80,38 @@ func (g *usbKeyboard) keyboard(ctx context.Context, a *app, u keyboardPlace, o k
 	if err == nil {
 		kb.WatchHost()
 	} else {
+		if errors.Is(err, fs.ErrPermission) {
+			err = g.hintGroup(err)
+		}
 		err = fmt.Errorf("opening keyboard %s: %w", u.text, err)
 		if closeErr := g.close(a); closeErr != nil {
 			err = fmt.Errorf("%w; and %v", err, closeErr)
 		}
-		return nil, usbHelp(err)
+		if hintOf(err, "") == "" {
+			err = usbHelp(err)
+		}
+		return nil, err
 	}
 	return &keyboard{Keyboard: kb, Name: u.text, finish: func() error { return g.close(a) }}, nil
 }
+
+// hintGroup tells who is not root how to be let in.
+func (g *usbKeyboard) hintGroup(err error) error {
+	gid, groupErr := g.sys.Group(keyboardGroup)
+	now, inspectErr := g.sys.Inspect("")
+	groups, groupsErr := os.Getgroups()
+	switch {
+	case gid == 0 || errors.Join(groupErr, inspectErr, groupsErr) != nil:
+		return err
+	case !slices.Contains(groups, gid):
+		return hintf(err, "%s; or sudo labctl …", joinGroup)
+	case now.Group != gid:
+		return hintf(err, "the keyboard was set up before there was a group %s: sudo labctl hid up", keyboardGroup)
+	}
+	return hintf(err, "no udev rule gives the group %s the device: labctl hid doctor; or sudo labctl …", keyboardGroup)
+}
+
+const joinGroup = "sudo usermod -aG " + keyboardGroup + " $USER, then log in anew"
 
 // usbKeyboard is what one run has to give back.
 type usbKeyboard struct {
@@ -116,7 +148,7 @@ func (g *usbKeyboard) start(ctx context.Context, a *app, u keyboardPlace, o keyb
 		return nil, err
 	}
 	// A stopped labctl would hold its key down.
-	signal.Ignore(syscall.SIGTSTP)
+	signal.Ignore(stopSignals...)
 	a.leaving("the keyboard, which its watchdog unbinds now")
 	port := a.readChosenPort(o.Root)
 	if o.Watcher {
@@ -155,6 +187,10 @@ func (g *usbKeyboard) start(ctx context.Context, a *app, u keyboardPlace, o keyb
 	return g.kb, pause(ctx, o.Settle)
 }
 
+// udevLimit is how long udev may take to hand the device to the group; a Pi that
+// is busy with other rules needs about a second.
+const udevLimit = 5 * time.Second
+
 // bind shows the keyboard to the host and waits for the host to take it, up to
 // the limit.
 func (g *usbKeyboard) bind(ctx context.Context, a *app, u keyboardPlace, o keyboardOptions, port string, limit time.Duration) error {
@@ -172,11 +208,21 @@ func (g *usbKeyboard) bind(ctx context.Context, a *app, u keyboardPlace, o keybo
 	if g.kb != nil {
 		g.kb.Close()
 	}
-	g.kb, err = g.open(g.sys.Root+node, hid.Options{
-		Deadline: a.within(o, hid.DefaultDeadline),
-		Flush:    g.unbind,
-		Guard:    g.dog.alive,
-	})
+	for end := time.Now().Add(udevLimit); ; {
+		g.kb, err = g.open(g.sys.Root+node, hid.Options{
+			Deadline: a.within(o, hid.DefaultDeadline),
+			Flush:    g.unbind,
+			Guard:    g.dog.alive,
+		})
+		// The kernel makes the device for root, at each bind. The group gets it from
+		// udev, some milliseconds later.
+		if !errors.Is(err, fs.ErrPermission) || os.Geteuid() == 0 || !time.Now().Before(end) {
+			break
+		}
+		if err := pause(ctx, 10*time.Millisecond); err != nil {
+			return err
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -212,7 +258,7 @@ func (g *usbKeyboard) close(a *app) error {
 		} else {
 			g.dog.pipe.Close() // let it try
 		}
-		signal.Reset(syscall.SIGTSTP)
+		signal.Reset(stopSignals...)
 		a.leaving("")
 	}
 	if g.lock != nil {

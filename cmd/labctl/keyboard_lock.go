@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -59,7 +58,7 @@ func holderLives(f *os.File) bool {
 	if err != nil || pid <= 0 {
 		return false // it has not written yet, or has just ended: worth another look
 	}
-	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+	if !processLives(pid) {
 		return false
 	}
 	// A dead process stays listed until its parent has asked for its end.
@@ -86,12 +85,12 @@ func (a *app) keyboardDirs(root string) []string {
 // nobody does.
 func (a *app) keyboardUser(root string) string {
 	for _, dir := range a.keyboardDirs(root) {
-		f, err := os.OpenFile(filepath.Join(dir, "labctl-"+lockFile(gadgetLock)), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+		f, err := os.OpenFile(filepath.Join(dir, "labctl-"+lockFile(gadgetLock)), os.O_RDONLY|noFollow, 0)
 		if err != nil {
 			continue
 		}
 		defer f.Close()
-		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); err == nil {
+		if err := flock(f, false); err == nil {
 			return ""
 		}
 		text, err := os.ReadFile(f.Name())
@@ -106,7 +105,7 @@ func (a *app) keyboardUser(root string) string {
 // openLockFile opens or makes a lock file that every user can lock. Only the
 // folders after the first are made.
 func openLockFile(dirs []string, name string) (*os.File, error) {
-	const flags = os.O_RDWR | syscall.O_NOFOLLOW
+	const flags = os.O_RDWR | noFollow
 	var first error
 	for i, dir := range dirs {
 		if i > 0 || len(dirs) == 1 {
@@ -145,7 +144,7 @@ func keepChosenPort(dir, port string) error {
 	err := os.Remove(path)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		var f *os.File
-		if f, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o644); err == nil {
+		if f, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|noFollow, 0o644); err == nil {
 			_, err = f.WriteString(port)
 			err = errors.Join(err, f.Close())
 		}
@@ -160,7 +159,7 @@ func keepChosenPort(dir, port string) error {
 // one there is.
 func (a *app) readChosenPort(root string) string {
 	for _, dir := range a.keyboardDirs(root) {
-		f, err := os.OpenFile(filepath.Join(dir, chosenPort), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+		f, err := os.OpenFile(filepath.Join(dir, chosenPort), os.O_RDONLY|noFollow, 0)
 		if err != nil {
 			continue
 		}

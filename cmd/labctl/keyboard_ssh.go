@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/labctl/labctl/hid"
@@ -113,7 +112,7 @@ func startSSH(u keyboardPlace, notes func(string)) (*sshConn, error) {
 	c := &sshConn{cmd: exec.Command(program, sshArgs(u)...), ended: make(chan struct{}), notes: notes}
 	// A group of its own: ctrl-c is for labctl, which then takes its time to let go
 	// of the keys through this very connection.
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.cmd.SysProcAttr = ownGroup()
 	if c.in, err = c.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}

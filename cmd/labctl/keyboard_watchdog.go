@@ -76,7 +76,7 @@ func (a *app) startWatchdog(ctx context.Context, root, device string, lock *keyb
 		ExtraFiles: []*os.File{lock.file},
 		// A session of its own: what a terminal sends to this one's processes when it
 		// is closed, or at ctrl-c, is not for the watchdog.
-		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+		SysProcAttr: ownSession(),
 	}
 	if f, ok := a.stderr.(*os.File); ok {
 		cmd.Stderr = f
@@ -156,7 +156,7 @@ func (a *app) hidWatchdogCommand() *cobra.Command {
 
 func (a *app) hidWatchdog(sys gadget.System, device string) error {
 	// Only the end of its labctl ends it.
-	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE, syscall.SIGTSTP)
+	signal.Ignore(append(stopSignals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)...)
 	os.WriteFile("/proc/self/comm", []byte(watchdogName), 0) // as far as the system has it
 	if _, err := io.WriteString(a.stdout, "ready\n"); err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -41,8 +40,8 @@ func (e *lockedError) Error() string { return e.text }
 // holdLock locks an open lock file and writes into it who holds it. The error
 // is a *lockedError where that is somebody else already.
 func (a *app) holdLock(f *os.File, name, command string) error {
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
+	if err := flock(f, true); err != nil {
+		if !errors.Is(err, errLocked) {
 			return fmt.Errorf("lock %s: %w", name, err)
 		}
 		holder, _ := os.ReadFile(f.Name())

@@ -35,17 +35,19 @@ type env struct {
 }
 
 func processEnv() *env {
+	steer(os.Stdout)
+	steer(os.Stderr)
 	return &env{
 		args:   os.Args[1:],
 		stdin:  os.Stdin,
 		stdout: os.Stdout,
 		stderr: os.Stderr,
-		lookup: os.LookupEnv,
+		lookup: lookupEnv,
 		terminal: func(stream any) bool {
 			f, ok := stream.(*os.File)
 			return ok && term.IsTerminal(int(f.Fd()))
 		},
-		tty: func() (*os.File, error) { return os.OpenFile("/dev/tty", os.O_RDWR, 0) },
+		tty: openTTY,
 		now: time.Now,
 		signals: func(c chan<- os.Signal) func() {
 			signal.Notify(c, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)

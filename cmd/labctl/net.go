@@ -167,7 +167,7 @@ func (t *target) paths(via string) (chosen, other *network.Path, err error) {
 		if e == nil {
 			return nil
 		}
-		return &network.Path{Via: via, Want: t.wanted(), Dial: func(ctx context.Context) (*esxi.Client, error) { return esxi.Dial(ctx, e) }}
+		return &network.Path{Via: via, Want: t.wanted(), Timeout: e.CallTimeout, Dial: func(ctx context.Context) (*esxi.Client, error) { return esxi.Dial(ctx, e) }}
 	}
 	vcenter, direct := make("vcenter", t.VCenter), make("esxi", t.ESXi)
 	if name == "vcenter" {
@@ -226,11 +226,7 @@ func (f *netFlags) viaFor() string {
 
 // planFor reads the host and works out the plan.
 func (a *app) planFor(ctx context.Context, t *target, p *network.Path, g network.Goal) (*network.Snapshot, *network.Plan, error) {
-	h, err := p.Host(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	s, err := network.ReadFor(ctx, h, g)
+	s, err := p.Read(ctx, &g)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -512,14 +508,7 @@ itself and says so.`,
 // it, on the second. What vCenter remembers of a host that it lost is shown
 // only if nothing better is to be had.
 func (a *app) readEither(ctx context.Context, chosen, other *network.Path) (*network.Snapshot, *network.Path, error) {
-	read := func(p *network.Path) (*network.Snapshot, error) {
-		h, err := p.Host(ctx)
-		if err != nil {
-			return nil, err
-		}
-		return network.Read(ctx, h)
-	}
-	s, err := read(chosen)
+	s, err := chosen.Read(ctx, nil)
 	if err == nil && (s.State == "connected" || other == nil) {
 		return s, chosen, nil
 	}
@@ -532,7 +521,7 @@ func (a *app) readEither(ctx context.Context, chosen, other *network.Path) (*net
 	} else {
 		why = "vCenter shows the host as " + s.State
 	}
-	s2, err2 := read(other)
+	s2, err2 := other.Read(ctx, nil)
 	switch {
 	case err2 == nil:
 		a.say("%s; read on the other path instead, via %s", why, other.Via)

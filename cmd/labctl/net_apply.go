@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -131,6 +132,10 @@ func (a *app) netApplyHost(ctx context.Context, name string, f *netFlags) error 
 	return a.netRun(ctx, t, f.viaFor(), g, nil, &f.rescue)
 }
 
+// planFresh is how old the reading of a host may be when its change goes out.
+// Without a question, and with a keyboard that answers, it is a second or two.
+const planFresh = 10 * time.Second
+
 // netRun is one host's apply: lock, read, plan, ask, act. saved is the plan
 // that was looked at before, or nil.
 func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal, saved *network.Plan, rf *rescueFlags) error {
@@ -165,9 +170,20 @@ func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal,
 	if err != nil {
 		return err
 	}
+	seen := a.now()
 	a.learnAlong(p.Host, chosen.Via, s.Facts)
+	res := &netApplyResult{Version: 1, Host: p.Host, Outcome: network.NotApplied, Refusals: p.Refusals}
+	// What ends the run before anything was sent is an error, and with -o json a
+	// result too.
+	notBegun := func(err error) error {
+		res.Requests, res.Exit, res.Cause = requests(chosen, other), exitCode(ctx, err), err.Error()
+		if failed := a.result(res, func(*page) {}); failed != nil {
+			return failed
+		}
+		return err
+	}
 	if saved != nil && saved.Fingerprint != p.Fingerprint {
-		return hintf(exitWith(exitStale, &network.StaleError{Host: p.Host}), "to see the new plan: %s", a.line("net", "plan", p.Host, "--to", string(p.To)))
+		return notBegun(hintf(exitWith(exitStale, &network.StaleError{Host: p.Host}), "to see the new plan: %s", a.line("net", "plan", p.Host, "--to", string(p.To))))
 	}
 	if !a.json() {
 		pg := a.page(a.stderr)
@@ -175,15 +191,9 @@ func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal,
 		a.stderrLines("", pg.text())
 		a.stderrLines("", " ")
 	}
-	res := &netApplyResult{Version: 1, Host: p.Host, Outcome: network.NotApplied, Refusals: p.Refusals}
 	switch {
 	case p.Refused():
-		res.Requests = requests(chosen, other)
-		res.Exit = exitUnsafe
-		if err := a.result(res, func(*page) {}); err != nil {
-			return err
-		}
-		return a.refusal(p)
+		return notBegun(a.refusal(p))
 	case p.Already:
 		res.Outcome, res.Already, res.Requests = network.Applied, true, requests(chosen, other)
 		a.next("where it stands", "net", "status", p.Host)
@@ -191,26 +201,26 @@ func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal,
 	}
 	help, err := a.planRescue(ctx, t, rf, s, p)
 	if err != nil {
-		return err
+		return notBegun(err)
 	}
 	asked, err := a.confirmRisk(ctx, p, g.Accept, "apply")
 	if err != nil {
-		return err
-	}
-	if asked {
-		// A person may have thought about it for an hour.
-		var now *network.Plan
-		if s, now, err = a.planFor(ctx, t, chosen, g); err != nil {
-			return err
-		}
-		if now.Fingerprint != p.Fingerprint {
-			return hintf(exitWith(exitStale, &network.StaleError{Host: p.Host}), "to see the new plan: %s", a.again())
-		}
-		p = now
+		return notBegun(err)
 	}
 	other = a.readyPath(ctx, t, other)
 	if err := a.proveRescue(ctx, t, help, chosen, other); err != nil {
-		return err
+		return notBegun(err)
+	}
+	if asked || a.now().Sub(seen) > planFresh {
+		// A person may have thought about it, or looked for a password, for an hour.
+		var now *network.Plan
+		if s, now, err = a.planFor(ctx, t, chosen, g); err != nil {
+			return notBegun(err)
+		}
+		if now.Fingerprint != p.Fingerprint {
+			return notBegun(hintf(exitWith(exitStale, &network.StaleError{Host: p.Host}), "to see the new plan: %s", a.again()))
+		}
+		p = now
 	}
 
 	if err := j.Planned(p); err != nil {
@@ -234,7 +244,7 @@ func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal,
 			return err
 		}
 	}
-	return a.netEnd(ctx, run, out, "apply", help)
+	return a.netEnd(ctx, run, out, "apply", t.Host.Keyboard, help)
 }
 
 func (a *app) newRun(t *target, chosen, other *network.Path, p *network.Plan, j *network.Journal) *network.Run {
@@ -301,7 +311,8 @@ func (a *app) confirmRisk(ctx context.Context, p *network.Plan, accept []string,
 }
 
 // netEnd shows how a run ended, says what comes next, and picks the exit code.
-func (a *app) netEnd(ctx context.Context, run *network.Run, out *network.Result, verb string, help *rescue) error {
+// keyboard is the host's, "" where it has none.
+func (a *app) netEnd(ctx context.Context, run *network.Run, out *network.Result, verb, keyboard string, help *rescue) error {
 	p := run.Plan
 	res := &netApplyResult{
 		Version: 1, Host: p.Host, Outcome: out.Outcome, OutageMs: out.Outage.Milliseconds(), Requests: requests(run.Via, run.Other),
@@ -320,6 +331,9 @@ func (a *app) netEnd(ctx context.Context, run *network.Run, out *network.Result,
 		case network.RolledBack, network.NotApplied:
 			a.learnPlace(p.Host, run.Via.Via, string(p.From))
 		}
+	}
+	if out.Gone && !out.Typed && len(out.At) == 1 { // what a rescue by hand has to know
+		a.learnPlace(p.Host, run.Via.Via, string(out.At[0]))
 	}
 	if err := a.result(res, func(pg *page) { writeOutcome(pg, res, out) }); err != nil {
 		return err
@@ -341,16 +355,19 @@ func (a *app) netEnd(ctx context.Context, run *network.Run, out *network.Result,
 	}
 	err := exitWith(exitChanged, fmt.Errorf("%s: %s, and not as it was%s", p.Host, outcomeWords(out.Outcome), because(out.Cause)))
 	switch {
-	case out.Outcome == network.Rescued:
-		err = hintf(err, "to go back to where it was cut off: %s", a.line("net", "rollback", p.Host))
-		a.next("to move what is left to the switch that the host is on now", "net", "resume", p.Host)
+	case out.Outcome == network.Rescued, run.Journal.Rescued() && !out.Gone:
+		a.afterRescue(p.Host)
 	case out.Outcome == network.Unknown && help != nil && help.done.State == "typed":
 		err = hintf(err, "all keys are out: look at the cable and at the console")
 		a.next("to look again", "net", "resume", p.Host)
-	case out.Outcome == network.Unknown && len(out.Left) == 0 && help != nil:
-		err = hintf(err, "to type the rescue once more: %s", a.line("recipe", "run", help.job.arg, "--host", p.Host))
+	case out.Gone && keyboard != "":
+		recipe := ""
+		if help != nil {
+			recipe = help.job.arg
+		}
+		err = hintf(err, "%s", a.typeHint(p.Host, recipe))
 		a.next("to look again", "net", "resume", p.Host)
-	case out.Outcome == network.Unknown && len(out.Left) == 0:
+	case out.Gone:
 		err = hintf(err, "if the host stays away, its console has Network Restore Options")
 		a.next("to look again", "net", "resume", p.Host)
 	default:

@@ -68,16 +68,13 @@ func (a *app) netCleanup(ctx context.Context, name, via string, named []string) 
 	if err := a.noOpenJournal(t.Name); err != nil {
 		return err
 	}
-	h, err := chosen.Host(ctx)
-	if err != nil {
-		return err
-	}
-	s, err := network.Read(ctx, h)
+	s, err := chosen.Read(ctx, nil)
 	if err != nil {
 		return err
 	}
 	if s.State != "connected" {
-		return exitWith(exitUnsafe, fmt.Errorf("vCenter shows %s as %s: what it tells about its network is old", t.Name, s.State))
+		return hintf(exitWith(exitUnsafe, fmt.Errorf("vCenter shows %s as %s: what it tells about its network is old", t.Name, s.State)),
+			"again when vCenter has it back; --via esxi does what the host can do alone")
 	}
 	vmk := firstOf(t.Host.Network.VMK, "vmk0")
 	own, err := a.ownSwitches(t.Name, named)
@@ -139,6 +136,15 @@ func (a *app) netCleanup(ctx context.Context, name, via string, named []string) 
 		if ok, err := a.confirm(ctx, fmt.Sprintf("remove the %d that are safe?", safe)); err != nil || !ok {
 			return err
 		}
+		// A person may have thought about it for an hour.
+		if s, err = chosen.Read(ctx, nil); err != nil {
+			return err
+		}
+		now := network.Leftovers(s, vmk, own)
+		if !slices.EqualFunc(now, r.Items, network.Leftover.Same) {
+			return hintf(exitWith(exitStale, fmt.Errorf("%s: what is left over has changed since it was listed; nothing was removed", t.Name)), "run the command again")
+		}
+		r.Items = now
 	}
 	j, err := a.latestJournal(t.Name)
 	if err != nil {

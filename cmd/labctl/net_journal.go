@@ -24,8 +24,8 @@ func (a *app) noOpenJournal(host string) error {
 	if !j.Open() {
 		return nil
 	}
-	return hintf(exitWith(exitUnsafe, fmt.Errorf("an earlier migration of %s is not finished: %s", host, j.Path)),
-		"what is left of it, and how to end it: %s", a.line("net", "status", host))
+	err = exitWith(exitUnsafe, fmt.Errorf("an earlier migration of %s is not finished: %s", host, j.Path))
+	return hintf(hintf(err, "to finish it, or undo it: %s", a.line("net", "resume", host)), "what is left of it: %s", a.line("net", "status", host))
 }
 
 // latestJournal returns the host's newest journal, nil if there is none.
@@ -142,7 +142,7 @@ func (a *app) netContinue(ctx context.Context, verb, name, file string, f *netFl
 	if err != nil {
 		return err
 	}
-	return a.netEnd(ctx, run, out, verb, nil)
+	return a.netEnd(ctx, run, out, verb, t.Host.Keyboard, nil)
 }
 
 // nothingToDo closes a command whose journal is complete, or holds nothing. The
@@ -241,11 +241,13 @@ type netStatusResult struct {
 	From     network.Kind    `json:"from,omitempty"`
 	To       network.Kind    `json:"to,omitempty"`
 	Outcome  network.Outcome `json:"outcome,omitempty"`
-	Rescued  bool            `json:"rescued,omitempty"` // its console was typed into: management is where that has put it
+	Rescued  bool            `json:"rescued,omitempty"` // its console has put management on a switch of its own
 	Left     []string        `json:"left,omitempty"`
 	LastAct  string          `json:"lastAct,omitempty"`
 	Now      string          `json:"now,omitempty"` // where the management adapter is, as read just now
 	NowKind  network.Kind    `json:"nowKind,omitempty"`
+	Away     bool            `json:"away,omitempty"`   // nobody reaches the host: Now is what vCenter remembers
+	Dark     []string        `json:"dark,omitempty"`   // machines of an open move whose switch has lost its uplink
 	Unread   string          `json:"unread,omitempty"` // why it could not be read
 	LeftOver int             `json:"leftovers"`        // things that cleanup could remove
 }
@@ -279,10 +281,11 @@ func (a *app) netStatus(ctx context.Context, name, via string) error {
 	}
 	r := &netStatusResult{Version: 1, Host: t.Name}
 	vmk := firstOf(t.Host.Network.VMK, "vmk0")
+	var p *network.Plan
 	if j != nil {
 		defer j.Close()
-		r.Journal, r.Open, r.Rescued = j.Path, j.Open(), j.Rescued()
-		if p := j.Plan(); p != nil {
+		r.Journal, r.Open = j.Path, j.Open()
+		if p = j.Plan(); p != nil {
 			r.From, r.To = p.From, p.To
 		}
 		r.Started = j.Records[0].Time.Local().Format("2006-01-02 15:04:05")
@@ -311,6 +314,10 @@ func (a *app) netStatus(ctx context.Context, name, via string) error {
 				r.Now, r.NowKind = fmt.Sprintf("%s, %s switch, port group %s", v.Switch, v.Kind, v.Group), v.Kind
 			}
 		}
+		r.Away = s.State != "connected"
+		if r.Open && p != nil && !r.Away {
+			r.Rescued, r.Dark = p.Settled(s), p.Dark(s)
+		}
 		own, err := a.ownSwitches(t.Name, nil)
 		if err != nil {
 			return err
@@ -326,8 +333,11 @@ func (a *app) netStatus(ctx context.Context, name, via string) error {
 	}
 	switch {
 	case r.Open && r.Rescued:
-		a.hint("to go back to where it was cut off: %s", a.line("net", "rollback", t.Name))
-		a.next("to move what is left to the switch that the host is on now", "net", "resume", t.Name)
+		a.afterRescue(t.Name)
+		return exitWith(exitPending, nil)
+	case r.Open && (r.Away || r.Unread != "") && t.Host.Keyboard != "":
+		a.hint("%s", a.typeHint(t.Name, ""))
+		a.next("then", "net", "status", t.Name)
 		return exitWith(exitPending, nil)
 	case r.Open:
 		a.hint("to take it back: %s", a.line("net", "rollback", t.Name))
@@ -343,6 +353,18 @@ func (a *app) netStatus(ctx context.Context, name, via string) error {
 	return nil
 }
 
+// afterRescue is the way on for a host that its console has brought back.
+func (a *app) afterRescue(host string) {
+	a.hint("to go back to where it was cut off: %s", a.line("net", "rollback", host))
+	a.next("to move what is left to the switch that the host is on now", "net", "resume", host)
+}
+
+// typeHint is the way back for a host that is gone and has a keyboard. recipe is
+// the one in use, or "".
+func (a *app) typeHint(host, recipe string) string {
+	return "if the host stays away, to type into its console: " + a.line("recipe", "run", firstOf(recipe, "restore-standard-switch"), "--host", host)
+}
+
 func writeNetStatus(p *page, r *netStatusResult, vmk string) {
 	t := table{}
 	t.row(bold, "host", r.Host)
@@ -351,13 +373,16 @@ func writeNetStatus(p *page, r *netStatusResult, vmk string) {
 	} else {
 		t.row(plain, vmk, dash(r.Now))
 	}
+	if r.Away {
+		t.row(red, "", "as vCenter remembers it: the host does not answer")
+	}
 	switch {
 	case r.Journal == "":
 		t.row(plain, "last move", "none recorded")
 	case r.To == "":
 		t.row(plain, "last move", "started "+r.Started+", ended before it had a plan")
 	case r.Open && r.Rescued:
-		t.row(yellow, "last move", fmt.Sprintf("to %s, started %s: cut off, and rescued from the console; not finished", r.To, r.Started))
+		t.row(yellow, "last move", fmt.Sprintf("to %s, started %s: cut off, and brought back from the console; not finished", r.To, r.Started))
 	case r.Open:
 		t.row(yellow, "last move", fmt.Sprintf("to %s, started %s: not finished", r.To, r.Started))
 	default:
@@ -365,6 +390,9 @@ func writeNetStatus(p *page, r *netStatusResult, vmk string) {
 	}
 	if r.LastAct != "" {
 		t.row(yellow, "interrupted in", r.LastAct)
+	}
+	if len(r.Dark) > 0 {
+		t.row(red, "without an uplink", strings.Join(r.Dark, ", "))
 	}
 	for _, l := range r.Left {
 		t.row(yellow, "left", l)

@@ -117,6 +117,12 @@ func (r *netRescued) look() style {
 // rescuing are the effects that may bring a host back and cost it nothing else.
 var rescuing = []dcui.Effect{dcui.StandardRestored, dcui.DistributedRestored, dcui.NetworkChanged, dcui.NetworkRestarted, dcui.AgentsRestarted}
 
+// rescueVerdict is the event of a rescue that is not proved safe.
+type rescueVerdict struct {
+	Event string `json:"event"`
+	judged
+}
+
 // planRescue judges a recipe for the host as a failed move would leave it; nil
 // where no rescue was asked for. Nothing is opened and nobody is asked.
 func (a *app) planRescue(ctx context.Context, t *target, f *rescueFlags, s *network.Snapshot, p *network.Plan) (*rescue, error) {
@@ -142,7 +148,7 @@ func (a *app) planRescue(ctx context.Context, t *target, f *rescueFlags, s *netw
 		return nil, err
 	}
 	facts := mergeFacts(known, f.facts)
-	j.vars.Idle = idle
+	j.vars.Idle, j.vars.Speed, j.vars.Timeout = idle, 1, a.upTo(rescueVerify)
 	if m := facts["management"]; m != "" && m != string(p.From) {
 		a.warn("%s: management=%s was given or learned, and the host shows %s: that holds", p.Host, m, p.From)
 	}
@@ -156,6 +162,10 @@ func (a *app) planRescue(ctx context.Context, t *target, f *rescueFlags, s *netw
 	}
 	var bad, good []string
 	var verdict, right *recipes.Verdict
+	both, err := a.judgeRescue(ctx, help, p.From, p.To)
+	if err != nil {
+		return nil, err
+	}
 	for _, kind := range p.Stranded(s) {
 		v, err := a.judgeRescue(ctx, help, kind)
 		if err != nil {
@@ -169,7 +179,12 @@ func (a *app) planRescue(ctx context.Context, t *target, f *rescueFlags, s *netw
 		}
 	}
 	if len(good) == 0 {
-		if err := a.result(newJudged(verdict), func(pg *page) { a.writeVerdict(pg, verdict, j.facts, j.vars.Layout, false) }); err != nil {
+		if a.json() {
+			err = a.event(rescueVerdict{"verdict", newJudged(verdict)})
+		} else {
+			err = a.result(nil, func(pg *page) { a.writeVerdict(pg, verdict, j.facts, j.vars.Layout, false) })
+		}
+		if err != nil {
 			return nil, err
 		}
 		a.sayNotes(verdict)
@@ -177,7 +192,7 @@ func (a *app) planRescue(ctx context.Context, t *target, f *rescueFlags, s *netw
 		err := exitWith(exitUnsafe, fmt.Errorf("%s: --rescue %s is not proved safe for what a failed move through %s leaves, management on a %s switch: nothing was changed",
 			p.Host, j.recipe.Name, p.Via, strings.Join(bad, " or ")))
 		if len(verdict.Missing) == 0 || verdict.Missing[0].Fact == "management" {
-			return nil, hintf(err, "a move through vCenter is taken back by it; one on the host itself stays, and needs a recipe for that, such as set-vlan")
+			return nil, hintf(err, "a move through vCenter is taken back by it; one on the host itself stays, and needs a recipe that is safe there, such as --rescue set-vlan --var vlan=0")
 		}
 		return nil, hintf(err, "what would settle it: --fact %s=…", verdict.Missing[0].Fact)
 	}
@@ -186,37 +201,44 @@ func (a *app) planRescue(ctx context.Context, t *target, f *rescueFlags, s *netw
 		return nil, hintf(exitWith(exitUnsafe, fmt.Errorf("%s: recipe %s ends with: %s; that is no way to bring a host back unattended, and nothing was changed", p.Host, j.recipe.Name, worst)),
 			"restore-standard-switch is one; labctl recipe run types any")
 	}
-	if len(bad) > 0 {
+	if err := j.program.Fits(); err != nil {
+		return nil, usagef("--rescue %s: %w", f.recipe, err)
+	}
+	if both.Verdict != recipes.Safe {
 		a.say("%s: the rescue %s is for management on a %s switch; where it cannot be told that the move ended there, nothing is typed", p.Host, j.recipe.Name, good[0])
 	}
 	return help, nil
 }
 
-// judgeRescue compiles the rescue for one place of management, any for "". What
-// the console showed and which lights were on may be different by then, so it is
-// first tried without.
-func (a *app) judgeRescue(ctx context.Context, r *rescue, kind network.Kind) (v *recipes.Verdict, err error) {
+// judgeRescue compiles the rescue for the kinds of switch that management may be
+// on. What the console showed and which lights were on may be different by then,
+// so it is first tried without.
+func (a *app) judgeRescue(ctx context.Context, r *rescue, kinds ...network.Kind) (v *recipes.Verdict, err error) {
 	facts := mergeFacts(r.facts, nil)
-	if kind != "" {
-		facts["management"] = string(kind)
+	if len(kinds) == 1 {
+		facts["management"] = string(kinds[0])
 	}
 	loose := mergeFacts(facts, nil)
 	for _, name := range neverKept {
 		delete(loose, name)
 	}
-	for _, some := range []map[string]string{loose, facts} {
-		p, err := a.compile(r.job.recipe, some, r.job.vars)
-		if err != nil {
+	j := r.job
+	j.places = make([]string, len(kinds))
+	for i, k := range kinds {
+		j.places[i] = string(k)
+	}
+	for _, j.facts = range []map[string]string{loose, facts} {
+		if j.program, err = a.compileJob(j); err != nil {
 			return nil, err
 		}
-		if v, err = p.Check(ctx); err != nil {
+		if j.verdict, err = j.program.Check(ctx); err != nil {
 			return nil, a.recipeFault(err)
 		}
-		if r.job.facts, r.job.program, r.job.verdict = some, p, v; v.Verdict == recipes.Safe {
+		if j.verdict.Verdict == recipes.Safe {
 			break
 		}
 	}
-	return v, nil
+	return j.verdict, nil
 }
 
 // proveRescue shows, before anything is changed, that the password is right and
@@ -286,17 +308,18 @@ func (a *app) carryRescue(ctx context.Context, r *rescue, run *network.Run, out 
 	if !out.Gone {
 		return out, nil
 	}
-	var kind network.Kind
-	if len(out.At) == 1 {
-		kind = out.At[0]
+	// The change is one transaction: management is where it was, or where it was to go.
+	at := out.At
+	if len(at) == 0 {
+		at = []network.Kind{r.plan.From, r.plan.To}
 	}
-	v, err := a.judgeRescue(context.WithoutCancel(ctx), r, kind)
+	v, err := a.judgeRescue(context.WithoutCancel(ctx), r, at...)
 	if err != nil || v.Verdict != recipes.Safe {
 		r.done.State, r.done.Why = "not-typed", fmt.Sprintf("management may be on a %s or a %s switch, and %s is not safe on both", r.plan.From, r.plan.To, r.job.recipe.Name)
 		if err != nil {
 			r.done.Why = err.Error()
-		} else if kind != "" {
-			r.done.Why = fmt.Sprintf("management is on a %s switch, and %s is not for that", kind, r.job.recipe.Name)
+		} else if len(at) == 1 {
+			r.done.Why = fmt.Sprintf("management is on a %s switch, and %s is not for that", at[0], r.job.recipe.Name)
 		}
 		out.Cause += "; the rescue was not typed: " + r.done.Why
 		return out, nil
@@ -348,7 +371,6 @@ func (a *app) typeRescue(ctx context.Context, r *rescue) error {
 	if err != nil {
 		return undone(err)
 	}
-	r.job.vars.Speed, r.job.vars.Timeout = view.speed, a.upTo(rescueVerify)
 	var mu sync.Mutex
 	confirmed := false
 	ctx, cancel := context.WithCancelCause(ctx)

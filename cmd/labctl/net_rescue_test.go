@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -26,11 +27,15 @@ type rescued struct {
 
 func (r answer) rescued(t testing.TB) (out rescued) {
 	t.Helper()
-	lines := strings.Split(strings.TrimSpace(r.stdout), "\n")
-	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &out); err != nil {
-		t.Fatalf("the last line is no result: %v\n%s%s", err, r.stdout, r.stderr)
+	for d := json.NewDecoder(strings.NewReader(r.stdout)); ; {
+		var next rescued
+		if err := d.Decode(&next); err == io.EOF {
+			return out
+		} else if err != nil {
+			t.Fatalf("%v\n%s%s", err, r.stdout, r.stderr)
+		}
+		out = next
 	}
-	return out
 }
 
 // effects are what keys did at the host's console since the last reset.
@@ -153,6 +158,7 @@ func TestRescueReady(t *testing.T) {
 		{"model as a keyboard", []string{wrongWire}, nil, withRescue("--keyboard", "sim:"), exitUsage, "reaches no host"},
 		{"rollback off", []string{wrongWire, `{"fault":"rollback-off"}`}, nil, withRescue(), exitUnsafe, "standard switch"},
 		{"on the host itself", []string{wrongWire}, nil, withRescue("--via", "esxi"), exitUnsafe, "standard switch"},
+		{"longer than its limit", []string{wrongWire}, nil, with("apply", "--to", "standard", "--via", "esxi", "--rescue", "set-vlan", "--var", "vlan=0", "--timeout", "3s"), exitUsage, "takes 10s, and 3s is the limit"},
 		{"another recipe", []string{wrongWire}, nil, with("apply", "--to", "standard", "--rescue", "factory-reset"), exitUnsafe, "system configuration reset"},
 		{"no such recipe", []string{wrongWire}, nil, with("apply", "--to", "standard", "--rescue", "restore-standard-swich"), exitUsage, "did you mean"},
 		{"no such fact", []string{wrongWire}, nil, withRescue("--fact", "wrapp=no"), exitUsage, "wrap"},
@@ -180,6 +186,9 @@ func TestRescueReady(t *testing.T) {
 				}
 				return
 			}
+			if r := got.rescued(t); c.code != exitUsage && (r.Outcome != "not-applied" || r.Exit != c.code || r.Cause == "") {
+				t.Errorf("the last object is %+v", r)
+			}
 			if l.look().signature() != before {
 				t.Error("the host was changed")
 			}
@@ -187,6 +196,95 @@ func TestRescueReady(t *testing.T) {
 				t.Errorf("status: exit %d\n%s", st.code, st.stdout)
 			}
 		})
+	}
+}
+
+// A host that somebody brings back by hand is known to resume all the same: the
+// journal need not name the console.
+func TestRescueByHand(t *testing.T) {
+	t.Parallel()
+	l := startLab(t)
+	l.arm(wrongWire)
+	got := l.run(with("apply", "--to", "standard", "--timeout", "1500ms")...)
+	if got.code != exitChanged || !strings.Contains(got.stderr, "labctl recipe run restore-standard-switch --host nuc01") {
+		t.Fatalf("exit %d\n%s", got.code, got.stderr)
+	}
+	st := l.run("net", "status", "nuc01", "-o", "json")
+	if st.code != exitPending || !strings.Contains(st.stdout, `"away": true`) || !strings.Contains(st.stderr, "labctl recipe run restore-standard-switch") {
+		t.Errorf("status of a host that is gone: exit %d\n%s%s", st.code, st.stdout, st.stderr)
+	}
+	// By what vCenter answered it has taken the change back: that is known now.
+	if r := l.run("host", "show", "nuc01", "-o", "json"); !strings.Contains(r.stdout, `"value": "distributed"`) {
+		t.Errorf("show: exit %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	if r := l.run("recipe", "check", "restore-standard-switch", "--host", "nuc01"); r.code != exitDone || strings.Contains(r.stderr, "has acted on the network") {
+		t.Errorf("check: exit %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	if r := l.run("recipe", "run", "restore-standard-switch", "--host", "nuc01", "--yes"); r.code != exitDone || !strings.Contains(r.stderr, "labctl net resume nuc01") {
+		t.Fatalf("recipe run: exit %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	l.resumesRescued()
+}
+
+// resumesRescued sees that status knows what the console did, and that resume
+// brings the machines after the host and leaves management alone.
+func (l *lab) resumesRescued() {
+	t := l.t
+	t.Helper()
+	st := l.run("net", "status", "nuc01")
+	for _, want := range []string{"brought back from the console", "without an uplink", "photonbox", "hint: to move what is left to the switch that the host is on now: labctl net resume nuc01"} {
+		if st.code != exitPending || !strings.Contains(st.stdout+st.stderr, want) {
+			t.Errorf("status: exit %d, %q is missing\n%s%s", st.code, want, st.stdout, st.stderr)
+		}
+	}
+	if r := l.run(with("resume", "--timeout", "5s")...); r.code != exitDone {
+		t.Fatalf("resume: exit %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	h := l.look().Hosts[0]
+	if m := h.Management; m.SwitchKind != "standard" || m.VLAN != 0 || !m.Reachable {
+		t.Errorf("after resume management is %+v", m)
+	}
+	for _, vm := range h.VMs {
+		for _, n := range vm.NICs {
+			if n.Switch != h.Management.Switch {
+				t.Errorf("after resume %s is on %s", vm.Name, n.Switch)
+			}
+		}
+	}
+	if st := l.run("net", "status", "nuc01"); st.code != exitDone || strings.Contains(st.stdout, "without an uplink") {
+		t.Errorf("status after resume: exit %d\n%s", st.code, st.stdout)
+	}
+}
+
+// A rollback of a rescued host goes back to where it was cut off. Where that is
+// refused the host stays rescued, and resume is still the way on.
+func TestRescueRollbackRefused(t *testing.T) {
+	t.Parallel()
+	l := startLab(t)
+	l.arm(wrongWire)
+	if got := l.run(withRescue()...); got.rescued(t).Outcome != "rescued" {
+		t.Fatalf("exit %d\n%s%s", got.code, got.stdout, got.stderr)
+	}
+	if r := l.run(with("rollback", "--timeout", "5s")...); r.code != exitChanged || !strings.Contains(r.stderr, "to move what is left to the switch that the host is on now: labctl net resume nuc01") {
+		t.Fatalf("rollback: exit %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	l.resumesRescued()
+}
+
+// On the host itself nobody takes the move back, and its answer is lost with the
+// host: the recipe has to be right on either switch.
+func TestRescueOnTheHostItself(t *testing.T) {
+	t.Parallel()
+	l := startLab(t)
+	l.arm(wrongWire)
+	got := l.run(with("apply", "--to", "standard", "--via", "esxi", "--rescue", "set-vlan", "--var", "vlan=0", "--timeout", "10s")...)
+	res := got.rescued(t)
+	m := l.look().Hosts[0].Management
+	if got.code != exitChanged || res.Outcome != "rescued" || res.Rescue.State != "typed" || m.SwitchKind != "standard" || m.VLAN != 0 || !m.Reachable {
+		t.Fatalf("exit %d, %+v, management %+v\n%s", got.code, res, m, got.stderr)
+	}
+	if r := l.run(with("resume", "--timeout", "5s")...); r.code != exitDone {
+		t.Errorf("resume: exit %d\n%s%s", r.code, r.stdout, r.stderr)
 	}
 }
 

@@ -194,6 +194,14 @@ func (a *app) afterRun(j *job, err error) {
 			a.next("what it does in each world", "recipe", "check", j.arg)
 		}
 	case j.host != nil && j.host.URL != "":
+		m, failed := a.latestJournal(j.host.Name)
+		if failed == nil && m != nil {
+			defer m.Close()
+			if m.Open() {
+				a.next("its move is not finished; to go on from there", "net", "resume", j.host.Name)
+				return
+			}
+		}
 		a.next("where the host stands", "net", "status", j.host.Name)
 	}
 }

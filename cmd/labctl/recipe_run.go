@@ -158,6 +158,7 @@ type job struct {
 	host     *HostConf // nil where none is named
 	uri      string
 	facts    map[string]string // known of the host, and of the simulated one
+	places   []string          // kinds of switch that management may be on, where facts leave it open; nil for any
 	sim      bool              // the model inside labctl
 	screens  string            // folder for pictures of the screen, "" for none
 	rehearse bool
@@ -710,6 +711,19 @@ func (a *app) openFor(ctx context.Context, j *job, command string, watcher bool)
 	return a.openKeyboard(ctx, o)
 }
 
+// compileJob compiles a job's recipe for what is known of its host.
+func (a *app) compileJob(j *job) (*recipes.Program, error) {
+	b, err := j.recipe.Belief(j.facts)
+	if err == nil && j.places != nil {
+		b, err = b.Only("management", j.places...)
+	}
+	if err != nil {
+		return nil, a.recipeFault(err)
+	}
+	p, err := j.recipe.Compile(b, j.vars)
+	return p, a.recipeFault(err)
+}
+
 // typeOn types a job and verifies. The result is there with an error too, which
 // has its exit code. Neither the host's lock nor anything on the terminal is its
 // business.
@@ -724,7 +738,7 @@ func (a *app) typeOn(ctx context.Context, j *job, kb *keyboard, on func(recipes.
 	if j.vars.Prober == nil && kb.Model != nil {
 		j.vars.Prober = modelProber{kb.Model}
 	}
-	program, err := a.compile(j.recipe, j.facts, j.vars)
+	program, err := a.compileJob(j)
 	if err == nil {
 		res.Keys = program.Keys()
 		err = a.runProgram(ctx, j, program, kb, res, on)
@@ -871,7 +885,7 @@ func (a *app) runFault(kb *keyboard, err error) error {
 	case errors.As(err, &typing) && typing.Lost:
 		return hintf(exitWith(exitChanged, err), "a key may have landed or not; nothing was typed after it, and the next run begins with its anchor")
 	}
-	return keysFault(kb, err)
+	return usbHelp(keysFault(kb, err))
 }
 
 func (r *ran) write(p *page, j *job) {

@@ -391,7 +391,7 @@ func (a *app) ask(ctx context.Context, question, instead string) (string, error)
 func (a *app) askSecret(ctx context.Context, question, instead string) (esxi.Secret, error) {
 	s, err := a.prompt(ctx, question+" ", instead, func(f *os.File) (string, error) {
 		b, err := term.ReadPassword(int(f.Fd()))
-		fmt.Fprintln(f)
+		fmt.Fprintln(ttyOutput(f))
 		return string(b), err
 	})
 	return esxi.NewSecret(s), err
@@ -421,7 +421,7 @@ func (a *app) prompt(ctx context.Context, question, instead string, read func(*o
 	if err != nil {
 		return "", fmt.Errorf("read the terminal's state: %w", err)
 	}
-	fmt.Fprint(f, printable(question))
+	fmt.Fprint(ttyOutput(f), printable(question))
 	a.asking.Store(true)
 	defer a.asking.Store(false)
 	type answer struct {

@@ -75,6 +75,11 @@ func Leftovers(s *Snapshot, vmk string, ours func(SwitchName) bool) (out []Lefto
 	return out
 }
 
+// Same reports whether both say the same of the same thing.
+func (l Leftover) Same(m Leftover) bool {
+	return l.What == m.What && l.Switch == m.Switch && l.Safe == m.Safe && l.Reason == m.Reason
+}
+
 const notOurs = "no move of labctl made or emptied it: it may be isolated on purpose"
 
 func newLeftover(r removal, users []string) Leftover {

@@ -252,12 +252,16 @@ func (j *Journal) Open() bool {
 }
 
 // Rescued reports whether the console was typed into: from then on management is
-// where the console has put it, and what the plan says of it no longer counts.
+// where the console has put it, and what the plan says of it no longer counts. A
+// rollback ends that, unless the host refused it.
 func (j *Journal) Rescued() bool {
-	rescued := false
+	rescued, before := false, false
 	for _, r := range j.Records {
-		if r.Kind == "act" {
-			rescued = r.Act == actRescue || rescued && r.Act == actRest
+		switch {
+		case r.Kind == "act":
+			before, rescued = rescued, r.Act == actRescue || rescued && r.Act == actRest
+		case r.Kind == "answer" && r.Act == actUndo && r.Error != "":
+			rescued = before
 		}
 	}
 	return rescued

@@ -109,6 +109,31 @@ func TestJournalState(t *testing.T) {
 	}
 }
 
+// A rescue counts until a rollback has ended it; one that the host refused has
+// not.
+func TestJournalRescued(t *testing.T) {
+	act := func(what string) Record { return Record{Kind: "act", Act: what} }
+	answer := func(what, err string) Record { return Record{Kind: "answer", Act: what, Error: err} }
+	for _, tc := range []struct {
+		name    string
+		records []Record
+		want    bool
+	}{
+		{"changed", []Record{act("change")}, false},
+		{"rescued", []Record{act("change"), act(actRescue)}, true},
+		{"resumed", []Record{act(actRescue), act(actRest)}, true},
+		{"taken back", []Record{act(actRescue), act(actUndo), answer(actUndo, "")}, false},
+		{"being taken back", []Record{act(actRescue), act(actUndo)}, false},
+		{"not taken back", []Record{act(actRescue), act(actUndo), answer(actUndo, "it would not")}, true},
+		{"not taken back, and not rescued", []Record{act("change"), act(actUndo), answer(actUndo, "it would not")}, false},
+		{"finished otherwise", []Record{act(actRescue), act("vms")}, false},
+	} {
+		if j := (&Journal{Records: tc.records}); j.Rescued() != tc.want {
+			t.Errorf("%s: %t", tc.name, j.Rescued())
+		}
+	}
+}
+
 // The newest plan counts: the one made once the DVS was prepared.
 func TestJournalPlan(t *testing.T) {
 	j := &Journal{}

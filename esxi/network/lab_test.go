@@ -984,6 +984,49 @@ func TestSessionEnds(t *testing.T) {
 	}
 }
 
+// Reading for a plan logs in again too.
+func TestReadInEndedSession(t *testing.T) {
+	t.Parallel()
+	l := startLab(t, "nuc")
+	for _, via := range []string{"vcenter", "esxi"} {
+		p := l.path(via)
+		goal := goals["standard"]
+		for _, g := range []*Goal{nil, &goal} {
+			if _, err := p.Host(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Client().Fresh().Logout(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if s, err := p.Read(t.Context(), g); err != nil || s.vmkernel("vmk0") == nil {
+				t.Errorf("%s, goal %v: %v", via, g, err)
+			}
+		}
+	}
+}
+
+// How long an attempt to read a host back may take is what the path says.
+func TestReadLimit(t *testing.T) {
+	t.Parallel()
+	l := startLab(t, "nuc")
+	p := l.path("esxi")
+	if _, err := p.Host(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l.arm(`{"fault":"delay","ms":1000}`)
+	p.Timeout = 200 * time.Millisecond
+	if _, _, err := p.reread(t.Context(), nil); err == nil {
+		t.Error("a limit of 200 ms outlasts an answer that takes a second")
+	}
+	p.Timeout = 20 * time.Second
+	if _, _, err := p.reread(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+	if p.Timeout = 0; p.readLimit() != readTimeout {
+		t.Errorf("without a word it is %v", p.readLimit())
+	}
+}
+
 // What a host hides is refused, not guessed.
 func TestHiddenPortGroups(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,8 +14,8 @@ import (
 	"github.com/labctl/labctl/esxi"
 )
 
-// readTimeout bounds one attempt to read a host back. A host that answers does
-// so in well under a second.
+// readTimeout bounds one attempt to read a host back, where the path does not
+// say. A host that answers does so in well under a second.
 const readTimeout = 5 * time.Second
 
 // logoutTimeout bounds the farewell, on which nothing depends.
@@ -27,6 +28,8 @@ type Path struct {
 	Dial func(context.Context) (*esxi.Client, error)
 	Want esxi.Wanted
 	Name string // of the host in the inventory, once Host has found it
+
+	Timeout time.Duration // bounds one attempt to read the host back; zero: 5 s
 
 	client  *esxi.Client
 	next    *esxi.Client // of the same session, for the next re-read; see open
@@ -93,7 +96,7 @@ func (p *Path) confirm(ctx context.Context) (*Snapshot, error) {
 	if err != nil || p.Via != "vcenter" {
 		return s, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	ctx, cancel := context.WithTimeout(ctx, p.readLimit())
 	defer cancel()
 	_, err = methods.RefreshNetworkSystem(ctx, p.client.Vim, &types.RefreshNetworkSystem{This: s.NetworkSystem})
 	if err != nil {
@@ -108,7 +111,7 @@ func (p *Path) confirm(ctx context.Context) (*Snapshot, error) {
 // as this path sees it, or an error; a host that vCenter cannot reach is an
 // error, because what vCenter then shows is what it remembers.
 func (p *Path) reread(ctx context.Context, tasks []types.ManagedObjectReference) (*Snapshot, []TaskState, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	ctx, cancel := context.WithTimeout(ctx, p.readLimit())
 	defer cancel()
 	if p.client != nil {
 		next := p.next
@@ -130,11 +133,43 @@ func (p *Path) reread(ctx context.Context, tasks []types.ManagedObjectReference)
 			return s, states, nil
 		}
 	}
+	p.ended(err)
+	return nil, nil, err
+}
+
+// readLimit is for how long one attempt to read the host back may take.
+func (p *Path) readLimit() time.Duration { return cmp.Or(p.Timeout, readTimeout) }
+
+// ended reports whether a call failed because its session has ended, and drops
+// such a session: the next use logs in anew.
+func (p *Path) ended(err error) bool {
 	var call *esxi.CallError
-	if p.client != nil && errors.As(err, &call) && call.Refused && call.Fault == "NotAuthenticated" {
+	over := p.client != nil && errors.As(err, &call) && call.Refused && call.Fault == "NotAuthenticated"
+	if over {
 		p.earlier, p.client = p.Requests(), nil
 	}
-	return nil, nil, err
+	return over
+}
+
+// Read is ReadFor over the path's connections, and the function Read without a
+// goal. Where the session has ended in the meantime, as it does while a person
+// thinks, it logs in again.
+func (p *Path) Read(ctx context.Context, g *Goal) (*Snapshot, error) {
+	read := func() (*Snapshot, error) {
+		h, err := p.Host(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if g == nil {
+			return Read(ctx, h)
+		}
+		return ReadFor(ctx, h, *g)
+	}
+	s, err := read()
+	if p.ended(err) {
+		return read()
+	}
+	return s, err
 }
 
 // awayError says that vCenter has lost the host.

@@ -28,7 +28,7 @@ var ErrUndone = errors.New("nothing was done at the console")
 func (r *Run) Rescue(ctx context.Context, what string, within time.Duration, typing func(context.Context) error) (*Result, error) {
 	r.begin()
 	r.result.Gone, r.result.Left = false, nil
-	look, cancel := context.WithTimeout(ctx, readTimeout)
+	look, cancel := context.WithTimeout(ctx, r.Via.readLimit())
 	s, err := r.believe(look, time.Now())
 	cancel()
 	if err == nil {
@@ -50,7 +50,6 @@ func (r *Run) Rescue(ctx context.Context, what string, within time.Duration, typ
 	r.step("rescue", Started, "typing %s at the console", what)
 	began := time.Now()
 	typed := typing(ctx)
-	r.result.Outage += time.Since(began)
 	if ctx.Err() != nil { // whoever stopped it wants to know, not to wait
 		within = min(within, cleanupLimit)
 	}
@@ -75,6 +74,7 @@ func (r *Run) Rescue(ctx context.Context, what string, within time.Duration, typ
 	r.sent, r.Window = time.Now(), within
 	r.step("verify", Started, "reading the host back on every path")
 	s, err = r.settle(ctx, false)
+	r.result.Outage += time.Since(began)
 	if err != nil {
 		r.step("verify", Failed, "%s", plainError(err))
 		r.result.Gone = true
@@ -104,18 +104,46 @@ func (r *Run) goOn(ctx context.Context, s *Snapshot) (*Result, error) {
 
 // darkWords says what it means to be left on the old switch.
 func (r *Run) darkWords(s *Snapshot) string {
-	has := slices.ContainsFunc(s.Uplinks, func(u Uplink) bool { return u.Switch == r.Plan.FromSwitch && u.Kind == r.Plan.From })
-	if has {
+	if s.carried(r.Plan.From, r.Plan.FromSwitch) {
 		return "still on " + r.Plan.FromSwitch
 	}
 	return "still on " + r.Plan.FromSwitch + ", which has no uplink"
 }
 
-// restLeft reports whether the console has put management on a standard switch
-// in another way than a move to one was to.
-func (r *Run) restLeft(s *Snapshot) bool {
-	home := s.vmkernel(r.Plan.Goal.Vmk)
-	return r.Plan.To == Standard && home != nil && home.Kind == Standard && len(r.Plan.After.mismatches(s)) > 0
+// Settled reports whether a move to a standard switch has left management, and
+// its uplink, on one in another way than planned. A console's "Restore Standard
+// Switch" does that, whoever chose it; no journal need know. The way on is Resume:
+// the host is reached as it is, and was perhaps cut off as it was. It is pure.
+func (p *Plan) Settled(s *Snapshot) bool {
+	home := s.vmkernel(p.Goal.Vmk)
+	if p.To != Standard || home == nil || home.Kind != Standard || len(p.After.mismatches(s)) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(p.After.Uplinks, func(u UplinkState) bool {
+		at := s.uplinkState(u.Device)
+		return at.Kind != Standard || at.Switch != home.Switch
+	})
+}
+
+// Dark lists the machines of the plan that are still on the switch it moves
+// them from, if that has no uplink: nothing reaches them from outside. It is pure.
+func (p *Plan) Dark(s *Snapshot) (out []string) {
+	if s.carried(p.From, p.FromSwitch) {
+		return nil
+	}
+	for _, vm := range s.VMs {
+		on := func(n NIC) bool { return n.Kind == p.From && n.Switch == p.FromSwitch }
+		ours := slices.ContainsFunc(p.VMs, func(m VMEdit) bool { return m.Name == vm.Name })
+		if ours && slices.ContainsFunc(vm.NICs, on) {
+			out = append(out, vm.Name)
+		}
+	}
+	return out
+}
+
+// carried reports whether a switch has an uplink.
+func (s *Snapshot) carried(kind Kind, sw string) bool {
+	return slices.ContainsFunc(s.Uplinks, func(u Uplink) bool { return u.Switch == sw && u.Kind == kind })
 }
 
 // resumeRescued moves what a rescue has left behind on the distributed switch.

@@ -317,7 +317,7 @@ func (r *Run) Resume(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return r.end(Unknown, err)
 	}
-	if r.Journal.Rescued() && r.restLeft(s) {
+	if r.Plan.Settled(s) && (r.Journal.Rescued() || !r.Journal.Undoing()) {
 		return r.resumeRescued(context.WithoutCancel(ctx), s)
 	}
 	if r.Journal.Undoing() || !r.Plan.After.holds(s) {

@@ -15,6 +15,9 @@ import (
 	"github.com/labctl/labctl/esxi"
 )
 
+// actUndo is the act of a journal that sends the inverse.
+const actUndo = "undo"
+
 // prepare does on the DVS what the plan needs there, and plans anew from what
 // the host shows after it: only then are the keys of new port groups and the
 // uplink ports of a new member known.
@@ -278,7 +281,7 @@ func (r *Run) undoChange(ctx context.Context, s *Snapshot) (*Snapshot, error) {
 		}
 		s = through
 	}
-	if err := r.Journal.Append(Record{Kind: "act", Act: "undo", Objects: []string{p.FromSwitch}}); err != nil {
+	if err := r.Journal.Append(Record{Kind: "act", Act: actUndo, Objects: []string{p.FromSwitch}}); err != nil {
 		return s, err
 	}
 	r.result.Sent = true
@@ -287,7 +290,7 @@ func (r *Run) undoChange(ctx context.Context, s *Snapshot) (*Snapshot, error) {
 	watch := r.watch(ctx)
 	defer func() { r.outage(watch) }()
 	err := r.update(ctx, s, p.inverseFor(s))
-	r.answer("undo", err)
+	r.answer(actUndo, err)
 	if err == nil {
 		r.at = []Kind{p.From}
 	}

@@ -3,7 +3,6 @@ package vch
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"crypto/rsa"
 	"errors"
 	"fmt"
@@ -243,7 +242,7 @@ func (s *shared) certificates(r CertRequest) (*Certificates, error) {
 	s.keyMaking.Lock()
 	defer s.keyMaking.Unlock()
 	if s.key == nil {
-		key, err := rsa.GenerateKey(rand.Reader, cmp.Or(r.KeyBits, defaultKeyBits))
+		key, err := newKey(cmp.Or(r.KeyBits, defaultKeyBits))
 		if err != nil {
 			return nil, fmt.Errorf("make a key: %w", err)
 		}

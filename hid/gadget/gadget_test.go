@@ -83,6 +83,8 @@ func (k *kernel) change(s Step) error {
 	base, rel := parts(s.Path)
 	full := k.sys.at(s.Path)
 	switch s.Op {
+	case Chgrp, Chmod:
+		return k.sys.apply(s)
 	case Mkdir:
 		if err := os.Mkdir(full, 0o755); err != nil {
 			return err
@@ -430,6 +432,66 @@ func TestUpIsReadBack(t *testing.T) {
 	if _, err := k.sys.Up(t.Context(), Spec{}); err == nil {
 		t.Error("a keyboard that is no boot keyboard passed")
 	}
+}
+
+// A group is let in once, stays in through binding and unbinding, and goes with
+// the gadget.
+func TestGroup(t *testing.T) {
+	k := newKernel(t, "u")
+	k.dir("/etc")
+	gid := 4711
+	if os.Geteuid() != 0 {
+		gid = os.Getegid() // who is not root can give a file to no other
+	}
+	k.file("/etc/group", "root:x:0:\nlabctl-not:x:7:\nlabctl:x:"+strconv.Itoa(gid)+":anna\nbad:x:many:\n")
+	if got, err := k.sys.Group("labctl"); err != nil || got != gid {
+		t.Fatalf("the group has number %d, %v", got, err)
+	}
+	if got, err := k.sys.Group("nobodies"); err != nil || got != 0 {
+		t.Errorf("a group that is not there has number %d, %v", got, err)
+	}
+	if _, err := k.sys.Group("bad"); err == nil || !strings.Contains(err.Error(), `"many"`) {
+		t.Errorf("a group without a number: %v", err)
+	}
+	if now, err := k.sys.Up(t.Context(), Spec{}); err != nil || now.Group != 0 {
+		t.Fatalf("without a group: %+v, %v", now, err)
+	}
+	for i := range 2 { // the second time there is nothing to do
+		n := len(k.steps)
+		now, err := k.sys.Up(t.Context(), Spec{Group: gid})
+		if err != nil || now.Group != gid {
+			t.Fatalf("with the group: %+v, %v", now, err)
+		}
+		want := ""
+		if i == 0 {
+			want = "chgrp " + strconv.Itoa(gid) + " @/UDC\nchmod 0664 @/UDC\n"
+		}
+		if got := strings.TrimPrefix(lines(k.steps[n:]), "\n"); got != want {
+			t.Errorf("up number %d did\n%s\nwant\n%s", i+1, got, want)
+		}
+	}
+	if _, err := k.sys.Bind(t.Context(), "", ""); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := k.sys.Inspect(""); err != nil || now.Group != gid {
+		t.Errorf("bound: %+v, %v", now, err)
+	}
+	if err := k.sys.Down(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	k.empty()
+	// From nothing, and refused: then nothing stays.
+	inner := k.sys.change
+	k.sys.change = func(s Step) error {
+		if s.Op == Chgrp {
+			return syscall.EPERM
+		}
+		return inner(s)
+	}
+	if _, err := k.sys.Up(t.Context(), Spec{Group: gid}); !errors.Is(err, syscall.EPERM) {
+		t.Errorf("refused: %v", err)
+	}
+	k.empty()
 }
 
 func TestPorts(t *testing.T) {

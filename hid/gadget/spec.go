@@ -58,6 +58,9 @@ type Spec struct {
 	// MaxPower is what the device may draw from the bus, in mA. 0 means 100,
 	// which every port gives.
 	MaxPower int
+	// Group is the number of the group that may bind the gadget, and unbind it, as
+	// root may. 0 changes nothing: at first that is root alone.
+	Group int
 }
 
 func (s Spec) name() string { return or(s.Name, DefaultName) }
@@ -151,13 +154,15 @@ const (
 	Rmdir   // with the attributes that the kernel put there
 	Load    // the kernel module named by Data
 	Mount   // configfs, at Path
+	Chgrp   // to the group of the number in Data
+	Chmod   // to the octal mode in Data
 )
 
 func (o Op) String() string {
-	if o < Mkdir || o > Mount {
+	if o < Mkdir || o > Chmod {
 		return fmt.Sprintf("Op(%d)", int(o))
 	}
-	return [...]string{Mkdir: "mkdir", Write: "write", Symlink: "symlink", Remove: "rm", Rmdir: "rmdir", Load: "modprobe", Mount: "mount -t configfs none"}[o]
+	return [...]string{Mkdir: "mkdir", Write: "write", Symlink: "symlink", Remove: "rm", Rmdir: "rmdir", Load: "modprobe", Mount: "mount -t configfs none", Chgrp: "chgrp", Chmod: "chmod"}[o]
 }
 
 // Step is one operation on configfs, or on what it needs.
@@ -185,6 +190,8 @@ func (s Step) String() string {
 		line = fmt.Sprintf("symlink %s -> %s", s.Path, s.Data)
 	case Load:
 		line = fmt.Sprintf("%s %s", s.Op, s.Data)
+	case Chgrp, Chmod:
+		line = fmt.Sprintf("%s %s %s", s.Op, s.Data, s.Path)
 	default:
 		line = fmt.Sprintf("%s %s", s.Op, s.Path)
 	}
@@ -200,9 +207,8 @@ func (s Step) String() string {
 // once a function is linked. An Interval that was set cannot be told from the
 // kernel's own and stays until Down.
 func (s Spec) Plan(now Status) []Step {
-	unbind := unbindSteps(s.name(), now)
 	if s.matches(now) {
-		return unbind
+		return append(unbindSteps(s.name(), now), s.grant(now)...)
 	}
 	steps := Teardown(now)
 	base := path.Join(configFS, s.name())
@@ -222,7 +228,17 @@ func (s Spec) Plan(now Status) []Step {
 		}
 		steps = append(steps, Step{Op: Write, Path: path.Join(base, a.path), Data: a.value, Optional: a.optional})
 	}
-	return append(steps, Step{Op: Symlink, Path: path.Join(base, link), Data: path.Join(base, function)})
+	steps = append(steps, Step{Op: Symlink, Path: path.Join(base, link), Data: path.Join(base, function)})
+	return append(steps, s.grant(Status{})...)
+}
+
+// grant returns the steps that let the group bind.
+func (s Spec) grant(now Status) []Step {
+	if s.Group == 0 || now.Group == s.Group {
+		return nil
+	}
+	udc := path.Join(configFS, s.name(), "UDC")
+	return []Step{{Op: Chgrp, Path: udc, Data: strconv.Itoa(s.Group)}, {Op: Chmod, Path: udc, Data: "0664"}}
 }
 
 // folders are those that Plan makes besides the gadget's own.

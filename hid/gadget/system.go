@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -55,6 +56,9 @@ type Status struct {
 	// Node is the keyboard's device file, such as /dev/hidg0; empty where there is
 	// none, as before the first bind.
 	Node string
+	// Group is the number of the group that may bind it as root may, 0 where there
+	// is none.
+	Group int
 
 	folders, links []string          // below the gadget's folder, each after the one it is in
 	attributes     map[string]string // those that a Spec sets, as far as the kernel has them
@@ -165,6 +169,9 @@ func (y System) Inspect(name string) (Status, error) {
 	if err != nil {
 		return fail(err)
 	}
+	if info, err := os.Stat(y.at(path.Join(base, "UDC"))); err == nil && info.Mode().Perm()&0o020 != 0 {
+		now.Group = groupOf(info)
+	}
 	if now.UDC = udc; udc != "" {
 		if now.State, err = y.read(path.Join(udcClass, udc, "state")); err != nil {
 			return fail(err)
@@ -215,6 +222,25 @@ func (y System) node(base string) (string, error) {
 	return "", err
 }
 
+// Group returns the number of a group of this machine, 0 where it has none of
+// that name. Only /etc/group is read, where the groups of packages are.
+func (y System) Group(name string) (int, error) {
+	text, err := y.read("/etc/group")
+	if err != nil {
+		return 0, fmt.Errorf("looking for group %s: %w", name, err)
+	}
+	for line := range strings.Lines(text) {
+		if f := strings.Split(line, ":"); len(f) > 2 && f[0] == name {
+			gid, err := strconv.Atoi(f[2])
+			if err != nil {
+				return 0, fmt.Errorf("looking for group %s: /etc/group gives it the number %q", name, f[2])
+			}
+			return gid, nil
+		}
+	}
+	return 0, nil
+}
+
 // UDCs returns the ports of this machine that are in device mode.
 func (y System) UDCs() ([]string, error) {
 	entries, err := os.ReadDir(y.at(udcClass))
@@ -257,7 +283,7 @@ func (y System) Up(ctx context.Context, s Spec) (Status, error) {
 		return fail(Status{Name: s.name()}, err)
 	}
 	now, err = y.Inspect(s.name())
-	if err == nil && (!s.matches(now) || now.UDC != "") {
+	if err == nil && (!s.matches(now) || now.UDC != "" || len(s.grant(now)) > 0) {
 		err = errors.New("the kernel took every step, and yet shows something else")
 	}
 	if err != nil {
@@ -424,6 +450,18 @@ func (y System) apply(s Step) error {
 		return os.Symlink(y.at(s.Data), p) // the kernel looks the target up when it makes the link, so it is absolute
 	case Remove, Rmdir:
 		return os.Remove(p)
+	case Chgrp:
+		gid, err := strconv.Atoi(s.Data)
+		if err != nil {
+			return err
+		}
+		return os.Chown(p, -1, gid)
+	case Chmod:
+		mode, err := strconv.ParseUint(s.Data, 8, 32)
+		if err != nil {
+			return err
+		}
+		return os.Chmod(p, fs.FileMode(mode))
 	case Write:
 		// No os.WriteFile: an attribute that the kernel has not is not to be made.
 		f, err := os.OpenFile(p, os.O_WRONLY|os.O_TRUNC, 0)

@@ -91,18 +91,37 @@ func main() {
 	data := flag.String("xkb", "/usr/share", "the folder above X11/xkb and pkgconfig (package xkb-data)")
 	keysyms := flag.String("keysyms", "/usr/include/X11/keysymdef.h", "the names of keysyms (package x11proto-dev)")
 	out := flag.String("o", "layouts_gen.go", "the file to write")
+	check := flag.String("second", "", "write what libxkbcommon says of the layouts to this file too")
 	flag.Parse()
-	src, err := os.ReadFile(*keysyms)
-	if err == nil {
-		src, err = generate(os.DirFS(*data), src)
-	}
-	if err == nil {
-		err = os.WriteFile(*out, src, 0o644)
-	}
-	if err != nil {
+	if err := run(os.DirFS(*data), *keysyms, *out, *check); err != nil {
 		fmt.Fprintln(os.Stderr, "genlayout:", err)
 		os.Exit(1)
 	}
+}
+
+func run(data fs.FS, keysyms, out, check string) error {
+	def, err := os.ReadFile(keysyms)
+	if err != nil {
+		return err
+	}
+	src, err := generate(data, def)
+	if err != nil {
+		return err
+	}
+	if check != "" {
+		v, err := version(data)
+		if err != nil {
+			return err
+		}
+		said, err := second(v, def)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(check, said, 0o644); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(out, src, 0o644)
 }
 
 // version returns the version of the XKB data below share.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -53,7 +54,14 @@ type labctl struct {
 // start runs labctl as a machine without a user or a configuration does.
 func start(t *testing.T, env []string, args ...string) *labctl {
 	t.Helper()
+	return startAs(t, nil, env, args...)
+}
+
+// startAs runs it as another user.
+func startAs(t *testing.T, user *syscall.Credential, env []string, args ...string) *labctl {
+	t.Helper()
 	l := &labctl{cmd: exec.Command("/bin/labctl", args...), ended: make(chan struct{})}
+	l.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user}
 	l.cmd.Env = append([]string{"PATH=/bin"}, env...)
 	l.cmd.Stdout, l.cmd.Stderr = &l.stdout, &l.stderr
 	// What outlives labctl, its watchdog above all, does not hold up the test.

@@ -1,7 +1,9 @@
 package gadget
 
 import (
+	"io/fs"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,4 +13,12 @@ func mountConfigFS(at string) error {
 		return os.NewSyscallError("mount", err)
 	}
 	return nil
+}
+
+// groupOf returns the number of a file's group.
+func groupOf(info fs.FileInfo) int {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(st.Gid)
+	}
+	return 0
 }

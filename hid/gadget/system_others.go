@@ -2,6 +2,11 @@
 
 package gadget
 
-import "errors"
+import (
+	"errors"
+	"io/fs"
+)
 
 func mountConfigFS(string) error { return errors.ErrUnsupported }
+
+func groupOf(fs.FileInfo) int { return 0 }
