@@ -277,6 +277,20 @@ func (k *Keyboard) WatchHost() {
 	})
 }
 
+// HostLeft reports whether the host has let go of the keyboard since WatchHost.
+// known is false where nobody can tell: of keyboards that are no gadgets.
+func (k *Keyboard) HostLeft() (left, known bool) {
+	if k.left.Load() {
+		return true, true
+	}
+	if d, ok := k.dev.(*sinkDevice); ok {
+		far, ok := d.sink.(interface{ HostLeft() bool })
+		return ok && far.HostLeft(), ok
+	}
+	_, known = k.dev.(interface{ attached() bool })
+	return false, known
+}
+
 // Delivered returns how many reports the host has taken since the keyboard was
 // opened, probes and releases included. It does not wait for a Type under way.
 func (k *Keyboard) Delivered() int { return int(k.delivered.Load()) }

@@ -551,7 +551,13 @@ func TestWatchHost(t *testing.T) {
 					k.WatchHost()
 					k.WatchHost()
 				}
+				if left, known := k.HostLeft(); left || !known {
+					t.Errorf("at first: left %t, known %t", left, known)
+				}
 				_, err := k.Type(t.Context(), chordsOf(t, "A B"), Pace{Hold: 2 * time.Second})
+				if left, _ := k.HostLeft(); left != (c.want == "A A") {
+					t.Errorf("in the end: left %t", left)
+				}
 				if c.want == "A A" {
 					wantState(t, err, Refused, false, ErrLeft)
 				} else if err != nil {

@@ -30,6 +30,7 @@ type Remote struct {
 	cause    error // of the end
 	lights   LEDs
 	known    bool
+	left     bool // the host has let go of the keyboard
 }
 
 // Attach opens the keyboard at the other end of conn, which it closes on an
@@ -141,11 +142,12 @@ func (r *Remote) read(lines *wireReader) {
 			return
 		}
 		silence.Reset(wirePatience)
+		r.mu.Lock()
 		if m.Lights != nil {
-			r.mu.Lock()
 			r.lights, r.known = *m.Lights, true
-			r.mu.Unlock()
 		}
+		r.left = r.left || m.Left
+		r.mu.Unlock()
 		switch m.Op {
 		case opFail:
 			err := errors.New("the keyboard's end failed")
@@ -226,6 +228,14 @@ func (r *Remote) Lights() (LEDs, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.lights, r.known
+}
+
+// HostLeft reports whether the host has let go of the keyboard, as the other end
+// told.
+func (r *Remote) HostLeft() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.left
 }
 
 // Close lets the other end release all keys and hide the keyboard, and closes
