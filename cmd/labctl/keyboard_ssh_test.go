@@ -242,6 +242,33 @@ func TestTypeOverSSH(t *testing.T) {
 	}
 }
 
+// The line of authorized_keys in docs/security.md: a key that can type and do
+// nothing else.
+func TestKeyForTypingAlone(t *testing.T) {
+	m := newFarMachine(t)
+	r := newPaper(t)
+	m.install(t, `test "$*" = "hid serve --stdio --device /dev/hidg0" || exit 99`+"\n"+serving(r))
+	guide := regexp.MustCompile(`command="(/usr/local/bin/labctl) (hid serve[^"]*)",restrict `).FindStringSubmatch(guideText("security.md"))
+	if guide == nil {
+		t.Fatal("the guide has no such line")
+	}
+	pub := filepath.Join(filepath.Dir(m.dir), "user.pub")
+	key, err := os.ReadFile(pub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := fmt.Sprintf(`command="%s/labctl %s",restrict %s`, m.dir, guide[2], key)
+	if err := os.WriteFile(pub, []byte(line), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := invoke(t, testEnv(t), "hid", "type", "a", "--keyboard", "ssh://pi"); code != 0 || r.count() == 0 {
+		t.Errorf("typing: exit %d, %s", code, stderr)
+	}
+	if out, err := exec.Command("ssh", "pi", "echo", "in").Output(); strings.Contains(string(out), "in\n") {
+		t.Errorf("the key runs other programs too: %q, %v", out, err)
+	}
+}
+
 // labctlProcess is a labctl of its own, that holds a key as long as it lives.
 func labctlProcess(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
