@@ -61,7 +61,7 @@ Exit code 0 is a good file, 2 one with errors.`,
 				return err
 			}
 			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-				return hintf(usagef("there is no config at %s", path), "labctl config init writes one")
+				return hintf(usagef("there is no config at %s", path), "to write one: %s", a.line("config", "init"))
 			}
 			r := configCheckResult{Version: 1, File: path, Errors: []configCheckItem{}}
 			s, err := a.settings()
@@ -77,6 +77,7 @@ Exit code 0 is a good file, 2 one with errors.`,
 			}
 			a.lookAround(s)
 			r.OK, r.Hosts = true, len(s.Hosts)
+			a.next("to look at everything that it names", "doctor")
 			return a.result(r, func(p *page) {
 				plural := "s"
 				if r.Hosts == 1 {
@@ -146,6 +147,7 @@ of them it came from. Passwords are no part of it.`,
 			} else {
 				path, _, _ := configPath(a.flags, a.env)
 				a.say("there is no config file at %s", path)
+				a.next("to write one", "config", "init")
 			}
 			text, err := yaml.MarshalWithOptions(r.Config, yaml.IndentSequence(true))
 			if err != nil {
@@ -403,9 +405,9 @@ func (a *app) configInit(ctx context.Context, h HostConf, vcenterUser string) er
 	}
 	a.say("wrote %s", path)
 	if host.Thumbprint == "" {
-		a.hint("next: labctl host trust %s", host.Name)
+		a.next("next", "host", "trust", host.Name)
 	} else {
-		a.hint("next: labctl host show %s", host.Name)
+		a.next("next", "host", "show", host.Name)
 	}
 	return a.result(configInitResult{1, path}, func(*page) {})
 }

@@ -35,7 +35,8 @@ func (a *app) say(format string, args ...any) {
 
 // hint gives advice, apart from the fact it belongs to.
 func (a *app) hint(format string, args ...any) {
-	a.stderrLines("labctl: hint: ", fmt.Sprintf(format, args...))
+	a.hinted = fmt.Sprintf(format, args...)
+	a.stderrLines("labctl: hint: ", a.hinted)
 }
 
 // warn is for what the command did not stop at.
