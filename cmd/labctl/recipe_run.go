@@ -424,7 +424,7 @@ func (a *app) refuse(j *job) error {
 	a.afterVerdict(j.arg, host, v)
 	refusal := exitWith(exitUnsafe, &recipes.UnsafeError{Verdict: v})
 	if len(v.Risks) > 0 && !j.rehearse {
-		return hintf(refusal, "a fact that settles it is the way; who knows better accepts each risk by name: --accept-risk %s", strings.Join(v.Risks, ","))
+		return hintf(refusal, "a fact that settles it is the way; who knows better accepts each risk by name, which labctl help NAME explains: --accept-risk %s", strings.Join(v.Risks, ","))
 	}
 	return refusal
 }
