@@ -62,6 +62,7 @@ func (a *app) vchTest(ctx context.Context, p *vchPlace, name, image, certs strin
 	}
 	client := vch.NewDocker(d.DockerHost, t)
 	defer client.Close()
+	client.Limit = a.set.Timeout
 	view := &vchProgress{a: a}
 	res, err := client.Test(ctx, s.Client, image, func(e vch.Event) { e.VCH = d.Name; view.on(e) })
 	view.end()

@@ -654,7 +654,7 @@ func (a *app) vchFailure(res vchUpResult) error {
 		line := v.Name + ": " + v.Error
 		switch {
 		case v.Outcome == "kept":
-			line += "; kept: " + strings.Join(v.Left, ", ")
+			line += "; kept until vch down: " + strings.Join(v.Left, ", ")
 			hint = "what its appliance says: " + a.line("vch", "logs", v.Name)
 		case len(v.Left) > 0:
 			line += "; left: " + strings.Join(v.Left, ", ")
