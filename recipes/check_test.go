@@ -120,6 +120,8 @@ func TestVerdicts(t *testing.T) {
 		{"toggle by its label", head + "  - login\n  - select: Troubleshooting Options\n  - select: Enable ESXi Shell\n", seedHost, Safe, "trouble: shell on", ""},
 		{"two switches", head + "  - login\n  - select: Troubleshooting Options\n  - toggle: {SSH: on, ESXi Shell: on}\n", seedHost, Safe, "trouble: ssh on", ""},
 
+		{"on and off again", head + "  - login\n  - select: Troubleshooting Options\n  - toggle: {SSH: on}\n  - toggle: {SSH: off}\n", seedHost, Safe, "trouble: nothing", ""},
+
 		{"form", head + "  - login\n  - select: Configure Management Network\n  - select: VLAN (optional)\n  - set: {VLAN ID: 20}\n  - confirm: ENTER\n  - leave\n  - confirm: Y\n", seedHost, Safe, "menu: management network changed", ""},
 		{"form on a German keyboard", head + "  - login\n  - select: Configure Management Network\n  - select: VLAN (optional)\n  - set: {VLAN ID: 20}\n  - confirm: ENTER\n  - leave\n  - confirm: Y\n", with(seedHost, "layout", "de"), Safe, "menu: management network changed", ""},
 		{"bad value", head + "  - login\n  - select: Configure Management Network\n  - select: VLAN (optional)\n  - set: {VLAN ID: 9999}\n  - confirm: ENTER\n  - leave: mgmt\n", seedHost, Safe, "mgmt: nothing", ""},

@@ -676,6 +676,8 @@ func (c *compiler) toggle(s *Step) {
 		c.gate(func(w dcui.World) bool { return w.At() == "trouble" }, "the switch "+t.label+" is in the troubleshooting menu")
 		c.now = known(c.now, fact)
 		is := func(w dcui.World) bool { v, ok := w.Now(fact); return ok && v == want }
+		// What a switch was before the last turn is no goal.
+		c.states = slices.DeleteFunc(c.states, func(k Condition) bool { return k.Fact == fact })
 		c.states = append(c.states, Condition{Kind: "fact", Fact: fact, Value: want})
 		if c.now.Len() == 0 || c.now.All(is) {
 			continue

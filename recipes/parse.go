@@ -724,7 +724,10 @@ func (d *decoder) action(p pair, s Step) {
 				d.unknown(q, "switch", []string{"SSH", "ESXi Shell"})
 				continue
 			}
-			state, _ := d.scalar(q.value, "toggle."+q.key)
+			state, ok := d.scalar(q.value, "toggle."+q.key)
+			if !ok {
+				continue
+			}
 			if state != "on" && state != "off" {
 				d.fail(d.src.node(q.value), "", "toggle wants on or off and is %q", state)
 				continue
@@ -739,6 +742,7 @@ func (d *decoder) action(p pair, s Step) {
 			key = strings.ToUpper(d.str(v, "confirm"))
 		}
 		switch key {
+		case "": // said by str
 		case "F11", "ENTER", "F2", "SPACE":
 			c, err := hid.ParseChord(key)
 			if err != nil {
@@ -757,12 +761,14 @@ func (d *decoder) action(p pair, s Step) {
 		if v != nil {
 			s.name = d.str(v, "leave")
 			s.Text += " for " + s.name
-			d.screen(s.name, d.src.node(v))
+			if s.name != "" {
+				d.screen(s.name, d.src.node(v))
+			}
 		}
 	case "type":
 		s.words = d.scalarText(v, "type")
 		s.Text = "type " + strings.Join(keyWords(s.words), " ")
-		if len(s.words) == 0 {
+		if _, ok := scalar(d.resolve(v)); ok && len(s.words) == 0 {
 			d.fail(s.at, "", "type holds no text")
 		}
 	case "wait":
@@ -783,7 +789,7 @@ func (d *decoder) action(p pair, s Step) {
 			s.cond = d.conditions(v, "expect")
 		}
 		for _, c := range s.cond {
-			if c.Network() || c.Kind == "icmp" || c.Kind == "led" {
+			if c.Network() || c.Kind == "icmp" || c.Kind == "led" || c.Kind == "usb-reset" {
 				d.fail(c.at, "ask the network with probe:", "expect goes by the model, which is not the network")
 			}
 		}
@@ -873,7 +879,7 @@ func (d *decoder) login(v ast.Node, s *Step) {
 	s.name, s.via, s.Text = "password", dcui.F2, "login"
 	key := func(n ast.Node) {
 		switch name := strings.ToUpper(d.str(n, "login")); name {
-		case "F2":
+		case "F2", "": // nothing is said by str
 		case "F12":
 			s.via, s.Text = dcui.F12, "login with F12"
 		default:
@@ -936,12 +942,12 @@ func (d *decoder) screen(name string, at place) {
 	d.fail(at, hint, "unknown screen %q", name)
 }
 
-// conditions reads what has to hold: a mapping, or one of the words led and
-// icmp.
+// conditions reads what has to hold: a mapping, or one of the words led, icmp
+// and usb-reset.
 func (d *decoder) conditions(n ast.Node, what string) []Condition {
 	n = d.resolve(n)
 	if s, ok := scalar(n); ok {
-		if s == "led" || s == "icmp" {
+		if s == "led" || s == "icmp" || s == "usb-reset" {
 			p := d.src.node(n)
 			return []Condition{{Kind: s, at: p, Line: p.line, Col: p.col}}
 		}
@@ -959,7 +965,7 @@ func (d *decoder) conditions(n ast.Node, what string) []Condition {
 				d.fail(p.at, "probe: {…, then: [steps], else: [steps]}", "%s has no %s: only a probe goes two ways", what, p.key)
 			}
 			continue
-		case "reachable", "unreachable", "icmp", "led":
+		case "reachable", "unreachable", "icmp", "led", "usb-reset":
 			d.target(p.value, &c, what+"."+p.key)
 		case "closed":
 			d.target(p.value, &c, what+".closed")
@@ -992,7 +998,7 @@ func (d *decoder) conditions(n ast.Node, what string) []Condition {
 		default:
 			known := dcui.FactValues(p.key)
 			if known == nil {
-				d.unknown(p, "condition", append([]string{"reachable", "unreachable", "closed", "icmp", "led", "effect", "selected"}, dcui.FactNames()...))
+				d.unknown(p, "condition", append([]string{"reachable", "unreachable", "closed", "icmp", "led", "usb-reset", "effect", "selected"}, dcui.FactNames()...))
 				continue
 			}
 			s, ok := d.scalar(p.value, what+"."+p.key)

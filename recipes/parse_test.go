@@ -55,6 +55,9 @@ func TestParseErrors(t *testing.T) {
 		{"unknown step with a value", head + "  - selct: Network\n", []string{"4:5: unknown step selct"}},
 		{"wrong type", "recipe: [x]\nsteps: anchor\n", []string{"1:9: recipe wants one value and is a list", "2:8: steps wants a list and is text"}},
 		{"wrong type of a step", head + "  - keys: {a: b}\n  - [anchor]\n", []string{"4:11: keys wants one value and is a mapping", "5:5: a step wants a mapping or one word and is a list"}},
+		{"wrong types are told once", head + "  - confirm: [F11]\n  - leave: {a: b}\n  - type: [a]\n  - toggle: {SSH: [on]}\n  - login: {key: [F2]}\n  - type\n  - type: \"\"\n", []string{
+			"4:14: confirm wants one value and is a list", "5:12: leave wants one value", "6:11: type wants one value", "7:19: toggle.SSH wants one value",
+			"8:18: login wants one value", "9:5: the step type says what", "10:5: type holds no text"}},
 		{"number for text", "recipe: x\nsummary: 5\nsteps: [anchor]\n", []string{"2:10: summary wants text and is a number"}},
 		{"bad key name", head + "  - keys: F2 TABB ENTER\n", []string{`4:14: bad key name "TABB"`}},
 		{"bad key name in a list", head + "  - keys: [F2, DWN]\n", []string{`4:16: bad key name "DWN"`}},

@@ -115,7 +115,7 @@ func (a *app) configuredHost(name string) (*HostConf, error) {
 		}
 	}
 	if len(names) == 0 {
-		return nil, hintf(usagef("no host is configured: %s is unknown", name), "labctl config init writes a config; without one, give --fact and --keyboard")
+		return nil, hintf(usagef("no host is configured: %s is unknown", name), "without a config, give --fact and --keyboard; to write one: %s", a.line("config", "init"))
 	}
 	err = usagef("no host is called %s: the config holds %s", name, strings.Join(names, ", "))
 	if near := nearest(name, names); near != "" {
@@ -162,11 +162,20 @@ func checkFacts(facts map[string]string) error {
 			continue
 		}
 		usage := usagef("%w", err)
-		if near := nearest(name, dcui.FactNames()); bad.Value == "" && near != "" {
+		known := dcui.FactValues(name)
+		switch near := nearest(name, dcui.FactNames()); {
+		case known == nil && near != "":
 			return hintf(usage, "did you mean %s?", near)
-		}
-		if near := nearest(facts[name], dcui.FactValues(name)); bad.Value != "" && near != "" {
-			return hintf(usage, "did you mean %s=%s?", name, near)
+		case known == nil || bad.Value == "":
+			return usage
+		case name == "esxi":
+			near = majorMinor(bad.Value)
+			if slices.Contains(known, near) {
+				return hintf(usage, "did you mean esxi=%s?", near)
+			}
+			return hintf(usage, "of other versions nobody knows the console; who takes one for like another gives that")
+		case nearest(bad.Value, known) != "":
+			return hintf(usage, "did you mean %s=%s?", name, nearest(bad.Value, known))
 		}
 		return usage
 	}
@@ -393,6 +402,7 @@ func (a *app) practise(ctx context.Context, facts map[string]string, logFile str
 	if err := a.play(ctx, p, "labctl dcui: a simulated host"); err != nil {
 		return err
 	}
+	a.next("to keep keys as a recipe", "recipe", "record", "my-recipe.yaml")
 	return a.result(p.result(), func(out *page) { p.write(out) })
 }
 

@@ -66,8 +66,8 @@ func (f *typing) finish(a *app, c *cobra.Command) error {
 		if f.keyboard == "" && !c.Flags().Changed("keyboard") {
 			f.keyboard = h.Keyboard
 		}
-		if f.layout == "" {
-			f.layout = h.Layout
+		if f.layout = cmp.Or(f.layout, h.Layout, h.Facts["layout"]); f.layout == "" {
+			f.layout = a.learned(h.Name).believe(a.now()).facts["layout"]
 		}
 		p := h.Pace.pace()
 		if p.Hold > 0 && !c.Flags().Changed("hold") {
@@ -190,7 +190,7 @@ Exit code 5: nothing was typed. 6: keys have arrived, or may have.`,
 		},
 	}
 	f.add(a, c)
-	c.Flags().StringVar(&f.layout, "layout", "", "keyboard `LAYOUT` of the host's console, by ESXi's name or a short one (default: the host's, else us)")
+	c.Flags().StringVar(&f.layout, "layout", "", "keyboard `LAYOUT` of the host's console, by ESXi's name or a short one (default: the host's, given or learned, else us)")
 	c.Flags().BoolVar(&f.keypad, "keypad", false, "type by its code on the keypad what no key gives, where the console takes that")
 	c.Flags().BoolVar(&secret, "secret", false, "ask for the text, and show it nowhere")
 	c.Flags().StringSliceVar(&risks, "accept-risk", nil, "go on in spite of a `RISK`: "+riskCapsLock)

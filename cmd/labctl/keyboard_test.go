@@ -17,6 +17,7 @@ import (
 	"github.com/labctl/labctl/esxi"
 	"github.com/labctl/labctl/hid"
 	"github.com/labctl/labctl/hid/gadget"
+	"github.com/labctl/labctl/recipes"
 )
 
 // fakeRoot is a machine with a gadget that is set up: plain files, so it keeps
@@ -439,6 +440,13 @@ func TestKeysFault(t *testing.T) {
 			t.Errorf("%v after %d reports: exit %d, want %d", tc.err, tc.kb.Delivered(), got, tc.want)
 		}
 	}
+	// A recipe that is broken off says what to do about the keyboard, too.
+	for reason, hint := range map[error]string{hid.ErrNoHost: "is the cable in", hid.ErrLeft: "its firmware"} {
+		err := (&app{env: testEnv(t)}).runFault(used, &recipes.TypeError{Sent: 1, Err: &hid.DeliveryError{State: hid.Refused, Err: reason}})
+		if got := hintOf(err, ""); exitCode(t.Context(), err) != exitChanged || !strings.Contains(got, hint) {
+			t.Errorf("%v: hint %q", err, got)
+		}
+	}
 }
 
 // What the URI of a keyboard names is known without touching it.
@@ -685,5 +693,53 @@ func TestTypingLocksHost(t *testing.T) {
 		if code, _, stderr := invoke(t, e, "hid", "press", "F2", "--host", "NUC01"); code != 0 {
 			t.Errorf("exit %d: %s", code, stderr)
 		}
+	}
+}
+
+// The layout of a host's console is what the flag says, else the config, else what
+// was learned of it.
+func TestTypingLayout(t *testing.T) {
+	for _, tc := range []struct {
+		entry, learned, flag, want string
+	}{
+		{"", "", "", "US Default"},
+		{"", "de", "", "German"},
+		{"facts: {layout: fr}", "de", "", "French"},
+		{"layout: gb, facts: {layout: gb}", "de", "", "United Kingdom"},
+		{"layout: gb", "de", "tr", "Turkish"},
+	} {
+		config := filepath.Join(t.TempDir(), "labctl.yaml")
+		entry := strings.TrimSuffix("{name: nuc01, keyboard: \"sim:\", "+tc.entry, ", ") + "}"
+		if err := os.WriteFile(config, []byte("version: 1\nhosts:\n  - "+entry+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		e := testEnv(t, "LABCTL_CONFIG="+config)
+		if tc.learned != "" {
+			f := &learnedFile{Version: 1, Host: "nuc01", Facts: map[string]learnedFact{"layout": {Value: tc.learned, Read: e.now(), Via: "esxi"}}}
+			if err := (&app{env: e}).keepFacts(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		args := []string{"hid", "type", "\u4e2d", "--host", "nuc01", "--dry-run"}
+		if tc.flag != "" {
+			args = append(args, "--layout", tc.flag)
+		}
+		// The refusal names the layout.
+		if code, _, stderr := invoke(t, e, args...); code != exitUsage || !strings.Contains(stderr, "layout "+tc.want+" cannot type") {
+			t.Errorf("%+v: exit %d: %s", tc, code, stderr)
+		}
+	}
+}
+
+// A run that finds no host has waited for all it waits for within the 15 s that are
+// promised, and has some time left for the rest.
+func TestWaitsFitPromise(t *testing.T) {
+	leftBound := rebindPause
+	tries := 2*(nodeLimit+hostLimit) + rebindPause
+	if sum := leftBound + tries; sum >= 15*time.Second {
+		t.Errorf("%s of waits", sum)
+	}
+	if sum := hid.DefaultDeadline * 4; sum >= 15*time.Second { // a lost report, and its release, in two steps each
+		t.Errorf("%s for a lost report", sum)
 	}
 }

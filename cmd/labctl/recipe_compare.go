@@ -13,6 +13,7 @@ import (
 // comparison follows the same keys on two hosts, one that they are right for
 // and another. The two differ in as few facts as can be found.
 type comparison struct {
+	good                     *recipes.Ending   // of the right host
 	right, wrong             map[string]string // facts in which they differ
 	keys                     []string
 	rightPlaces, wrongPlaces []string // after each key
@@ -62,33 +63,23 @@ func compare(v *recipes.Verdict, known map[string]string, layout string) (c comp
 // spared finds a host close to the right one of a comparison that the keys do
 // not harm and do not help: the one on which they go wrong latest.
 func spared(v *recipes.Verdict, than comparison, known map[string]string, layout string) (c comparison, ok bool) {
-	host := mergeFacts(known, than.right)
 	for i := range v.Worlds {
-		good := &v.Worlds[i]
-		if !good.OK || !fits(good.Facts, host) {
+		idle := &v.Worlds[i]
+		if idle.OK || idle.World.Effect() > dcui.PingTest || !fromWelcome(idle) || len(differing(than.good.Facts, idle.Facts)) != 1 {
 			continue
 		}
-		for k := range v.Worlds {
-			idle := &v.Worlds[k]
-			if idle.OK || idle.World.Effect() > dcui.PingTest || len(differing(good.Facts, idle.Facts)) != 1 {
-				continue
-			}
-			if one, same := pair(v, good, idle, known, layout); same && (!ok || one.parts > c.parts) {
-				c, ok = one, true
-			}
+		if one, same := pair(v, than.good, idle, known, layout); same && (!ok || one.parts > c.parts) {
+			c, ok = one, true
 		}
 	}
 	return c, ok
 }
 
-// fits says whether no fact of a world contradicts others.
-func fits(world, facts map[string]string) bool { return len(differing(world, facts)) == 0 }
-
 // pair follows the keys on the hosts of two endings.
 func pair(v *recipes.Verdict, right, wrong *recipes.Ending, known map[string]string, layout string) (c comparison, ok bool) {
 	rightFacts := mergeFacts(known, mergeFacts(wrong.Facts, right.Facts))
 	wrongFacts := mergeFacts(known, mergeFacts(right.Facts, wrong.Facts))
-	c.right, c.wrong = map[string]string{}, map[string]string{}
+	c.good, c.right, c.wrong = right, map[string]string{}, map[string]string{}
 	for _, n := range differing(rightFacts, wrongFacts) {
 		c.right[n], c.wrong[n] = rightFacts[n], wrongFacts[n]
 	}

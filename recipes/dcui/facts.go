@@ -155,11 +155,14 @@ func usual(f fact, possible uint64) uint64 {
 // FactError says which name or value is no fact.
 type FactError struct {
 	Name  string
-	Value string // empty when the name is at fault
+	Value string // empty when the name is at fault, or no value was given
 }
 
 func (e *FactError) Error() string {
-	if e.Value == "" {
+	switch known := FactValues(e.Name); {
+	case known != nil && e.Value == "":
+		return fmt.Sprintf("fact %s has no value: it is one of %s", e.Name, strings.Join(known, ", "))
+	case known == nil:
 		return fmt.Sprintf("unknown fact %q: the facts are %s", e.Name, strings.Join(FactNames(), ", "))
 	}
 	return fmt.Sprintf("fact %s cannot be %q: it is one of %s", e.Name, e.Value, strings.Join(FactValues(e.Name), ", "))
@@ -208,9 +211,6 @@ func valueBit(name, value string) (fact, uint64, error) {
 	}
 	if i := slices.Index(factTable[f].values, value); i >= 0 {
 		return f, 1 << i, nil
-	}
-	if value == "" {
-		value = " " // an empty Value means that the name is at fault
 	}
 	return 0, 0, &FactError{Name: name, Value: value}
 }
