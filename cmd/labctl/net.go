@@ -231,6 +231,7 @@ func (a *app) planFor(ctx context.Context, t *target, p *network.Path, g network
 		return nil, nil, err
 	}
 	s.Host = firstOf(t.Name, s.Host)
+	a.saw(s.Host, s)
 	return s, network.NewPlan(s, g), nil
 }
 
@@ -496,6 +497,7 @@ itself and says so.`,
 				return err
 			}
 			r := newNetShow(t, s, used.Via)
+			a.saw(r.Host, s)
 			a.afterShow(r, firstOf(t.Host.Network.VMK, "vmk0"))
 			return a.result(r, func(p *page) { writeNetShow(p, r) })
 		},
