@@ -244,7 +244,7 @@ type netStatusResult struct {
 	Now      string          `json:"now,omitempty"` // where the management adapter is, as read just now
 	NowKind  network.Kind    `json:"nowKind,omitempty"`
 	Away     bool            `json:"away,omitempty"`   // nobody reaches the host: Now is what vCenter remembers
-	Dark     []string        `json:"dark,omitempty"`   // machines of an open move whose switch has lost its uplink
+	Dark     []string        `json:"dark,omitempty"`   // machines that were left on a switch without an uplink
 	Unread   string          `json:"unread,omitempty"` // why it could not be read
 	LeftOver int             `json:"leftovers"`        // things that cleanup could remove
 }
@@ -314,6 +314,10 @@ func (a *app) netStatus(ctx context.Context, name, via string) error {
 		r.Away = s.State != "connected"
 		if r.Open && p != nil && !r.Away {
 			r.Rescued, r.Dark = p.Settled(s), p.Dark(s)
+		} else if !r.Open && r.NowKind == network.Standard {
+			if rest := network.NewPlan(s, network.Goal{To: network.Standard, Vmk: vmk}); rest.Rest() {
+				r.Dark = rest.Dark(s)
+			}
 		}
 		own, err := a.ownSwitches(t.Name, nil)
 		if err != nil {
@@ -338,6 +342,8 @@ func (a *app) netStatus(ctx context.Context, name, via string) error {
 	case r.Open:
 		a.hint("labctl net resume %s finishes or undoes it, labctl net rollback %s takes it back", t.Name, t.Name)
 		return exitWith(exitPending, nil)
+	case len(r.Dark) > 0:
+		a.hint("labctl net apply %s --to standard moves them after the host", t.Name)
 	case r.LeftOver > 0:
 		a.hint("labctl net cleanup %s shows what is no longer needed", t.Name)
 	}

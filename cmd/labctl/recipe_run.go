@@ -702,7 +702,7 @@ func (a *app) hintBack(host string) {
 		a.hint("labctl net status %s shows where it stands, and that its move is not finished; labctl net resume %s goes on from there", host, host)
 		return
 	}
-	a.hint("labctl net show %s shows where it stands", host)
+	a.hint("labctl net status %s shows where it stands, and which machines were left without an uplink", host)
 }
 
 // openFor opens the keyboard of a job; the model behind sim: becomes the host
