@@ -54,7 +54,11 @@ func Attach(ctx context.Context, conn io.ReadWriteCloser, release string, w Wish
 		r.end(err)
 		return nil, err
 	}
-	hello := time.NewTimer(wireHello)
+	limit := wireHello
+	if w.Timeout > 0 {
+		limit = min(limit, w.Timeout)
+	}
+	hello := time.NewTimer(limit)
 	defer hello.Stop()
 	select {
 	case err := <-first:
@@ -67,7 +71,7 @@ func Attach(ctx context.Context, conn io.ReadWriteCloser, release string, w Wish
 			return fail(err)
 		}
 	case <-hello.C:
-		return fail(fmt.Errorf("no labctl answered within %s", wireHello))
+		return fail(fmt.Errorf("no labctl answered within %s", limit))
 	case <-ctx.Done():
 		return fail(ctx.Err())
 	}

@@ -366,6 +366,22 @@ func TestRemoteOpenFails(t *testing.T) {
 	})
 }
 
+// A far end that does not answer is waited for as long as a login may take, and no
+// longer than the near end's user wants.
+func TestRemoteMute(t *testing.T) {
+	for limit, want := range map[time.Duration]time.Duration{0: wireHello, time.Hour: wireHello, 3 * time.Second: 3 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			near, end := net.Pipe()
+			defer end.Close()
+			start := time.Now()
+			_, err := Attach(t.Context(), near, "", Wish{Timeout: limit})
+			if took := time.Since(start); took != want || err == nil || !strings.Contains(err.Error(), want.String()) {
+				t.Errorf("%s: after %s: %v", limit, took, err)
+			}
+		})
+	}
+}
+
 // A near end that goes silent while the far keyboard is being opened is told that,
 // and not how the opening ended.
 func TestRemoteSilentWhileOpening(t *testing.T) {

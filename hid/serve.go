@@ -15,6 +15,7 @@ type Wish struct {
 	Command string        `json:"command,omitempty"` // who types, for a lock's message
 	Settle  time.Duration `json:"settle,omitempty"`  // as the keyboard's opener takes it
 	Watcher bool          `json:"watcher,omitempty"` // nothing is typed before a watcher's sign
+	Timeout time.Duration `json:"timeout,omitempty"` // caps each wait, that for a login too; 0 caps none
 }
 
 // Served is a keyboard that Serve has opened.

@@ -55,7 +55,10 @@ and types nothing. It ends with 1 if something failed.`,
 			}
 			err = a.result(r, func(p *page) { writeChecks(p, r.Checks) })
 			if err == nil && !r.OK {
+				a.next("when that is mended", "hid", "doctor")
 				err = exitWith(exitFailed, nil)
+			} else {
+				a.next("how the keyboard stands", "hid", "status")
 			}
 			return err
 		},

@@ -274,7 +274,7 @@ func TestVCHExitCodes(t *testing.T) {
 	r.want(t, exitUnchanged, "vicadmin did not start", "nothing of it is left", "labctl vch logs t1")
 	l.run("vch", "logs", "t1").want(t, exitDone, "this was saved")
 	r = l.run("vch", "up", "t1", "--keep", "-o", "json")
-	r.want(t, exitChanged, `"outcome":"kept"`, "labctl vch down t1 removes it")
+	r.want(t, exitChanged, `"outcome":"kept"`, "kept until vch down: resource pool t1", "labctl vch logs t1")
 	l.heal()
 	l.run("vch", "down", "t1").want(t, exitDone)
 	if d := cmp.Diff(before, first2(l.vchThings())); d != "" {

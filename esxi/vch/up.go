@@ -264,6 +264,7 @@ type upRun struct {
 	at      made
 	sk      *SecretKey
 	objects []Object // made, or perhaps made
+	doubt   []Object // of them, those whose making was not answered in time
 	part    []Object // folders that another VCH of labctl made, and that this one uses too
 	bridge  string   // port group that this run made
 	now     string   // what is being done
@@ -316,6 +317,9 @@ func (r *upRun) make(ctx context.Context, o Object, call func(context.Context) (
 				return err
 			}
 			return errors.Join(err, r.job.Journal.forget(o))
+		}
+		if ctx.Err() != nil || silent(err) {
+			r.doubt = append(r.doubt, o)
 		}
 		return err
 	}
