@@ -49,7 +49,7 @@ test: ## all tests, with the race detector where there is a C compiler
 bench: ## figures against their limits: migrations beside govc, recipes, keyboard, VCHs
 	$(GO) run ./bench $(BENCHFLAGS)
 
-demo: build ## a move to a standard switch and back, on the simulated homelab
+demo: build ## a move, a rescue, and a VCH, on the simulated homelab
 	./docs/demo.sh
 
 schema: ## write the JSON schemas in configs/ anew

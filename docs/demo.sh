@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What `make demo` runs: the three jobs, on the simulated homelab, as a user
+# What `make demo` runs: the three jobs and a rescue, on the simulated homelab, as a user
 # would see them. Everything it writes is in a temporary folder that goes with it.
 set -euo pipefail
 . "$(dirname "$0")/lab.sh"
@@ -58,6 +58,21 @@ say "what is left over on purpose, and when it may go"
 run labctl net cleanup nuc01
 run labctl net cleanup nuc01 --yes
 run labctl net show nuc01
+
+say "the worst night: the wire drops the management VLAN, vCenter's own rollback cannot help, and the host is gone"
+say "--rescue has proved its recipe and its keyboard before anything was changed; now it types (a real window is 50 s, not 5)"
+post POST /reset '' >/dev/null
+post POST /fault '{"fault":"wire-vlan","host":"nuc01","vlan":999}' >/dev/null
+run labctl net apply nuc01 --to standard "${sure[@]}" --rescue restore-standard-switch --timeout 5s || echo "(exit $?: the host is back, and not as planned; labctl says what is left)"
+
+say "what to do next is known too: the machines are still on a switch without an uplink"
+run labctl net status nuc01 || echo "(exit $?)"
+run labctl net resume nuc01 --yes
+sleep 3 # until vCenter has the host back
+run labctl net cleanup nuc01 --yes
+run labctl net show nuc01
+post DELETE /fault '' >/dev/null
+post POST /reset '' >/dev/null
 
 say "the second job: a host that no API reaches, and a keyboard that nobody watches"
 say "counting keys is dangerous: the same keys restore the network of one host and wipe that of another"

@@ -60,7 +60,7 @@ film() {
     fi
     before=$now
     [ ! -e over ] || break
-    sleep 0.1
+    sleep 0.2
   done
   sleep 0.2
   printf '%s\n\f8000\n' "$(screen)" >>film
@@ -72,7 +72,17 @@ sure='--yes --accept-risk=lose-management'
 
 start_lab
 
-fresh
-post POST /fault '{"fault":"wire-vlan","host":"nuc01","vlan":999}' >/dev/null
-film rescue 110x36 "A move cuts nuc01 off; labctl types the rescue into its console and the host is back" \
-  "labctl net apply nuc01 --to standard $sure --rescue restore-standard-switch"
+if wanted rescue; then
+  fresh
+  # What a user has: facts that labctl has learned while the API answered, and the
+  # two that no API tells.
+  cp labctl.yaml given.yaml
+  sed -i '0,/^  facts:/{//!b};/^  facts:/,/^- name: nested/{/^  facts:/!{/^- name:/!d};s/.*facts:/&\n    lockdown_item: dimmed\n    wrap: "no"/}' labctl.yaml
+  labctl config check >/dev/null
+  labctl host learn nuc01 >/dev/null 2>&1
+  post POST /fault '{"fault":"wire-vlan","host":"nuc01","vlan":999}' >/dev/null
+  labctl net apply nuc01 --to standard $sure --timeout 2s >/dev/null 2>&1 || true
+  film rescue 100x42 "nuc01 is gone from the network; labctl types the way back into its console, and the host answers again" \
+    "labctl recipe run restore-standard-switch --host nuc01 --yes"
+  mv given.yaml labctl.yaml
+fi

@@ -138,6 +138,7 @@ type Keyboard struct {
 	delivered atomic.Int64
 	moves     atomic.Int64 // odd while a report is on its way
 	left      atomic.Bool  // the host let go of a keyboard that is watched
+	withdrawn atomic.Bool  // it is we who let go, with Flush
 	watch     sync.Once
 	unwatch   chan struct{} // closed to end the watching
 	watching  sync.WaitGroup
@@ -268,6 +269,9 @@ func (k *Keyboard) WatchHost() {
 				}
 				// A report on its way looks the same, so none may be, before and after.
 				before := k.moves.Load()
+				if k.withdrawn.Load() {
+					return
+				}
 				if before%2 == 0 && !dev.attached() && k.moves.Load() == before {
 					k.left.Store(true)
 					return
@@ -275,6 +279,20 @@ func (k *Keyboard) WatchHost() {
 			}
 		})
 	})
+}
+
+// HostLeft reports whether the host has let go of the keyboard since WatchHost.
+// known is false where nobody can tell: of keyboards that are no gadgets.
+func (k *Keyboard) HostLeft() (left, known bool) {
+	if k.left.Load() {
+		return true, true
+	}
+	if d, ok := k.dev.(*sinkDevice); ok {
+		far, ok := d.sink.(interface{ HostLeft() bool })
+		return ok && far.HostLeft(), ok
+	}
+	_, known = k.dev.(interface{ attached() bool })
+	return false, known
 }
 
 // Delivered returns how many reports the host has taken since the keyboard was
@@ -317,6 +335,7 @@ func (k *Keyboard) pend(ctx context.Context, why error) error {
 		k.down = k.down && !e.Flushed
 	}
 	if k.opts.Flush != nil {
+		k.withdrawn.Store(true)
 		// Also when ctx has ended: that is when a key left behind is worst.
 		if err := k.opts.Flush(context.WithoutCancel(ctx)); err != nil {
 			e.Err = fmt.Errorf("%w; withdrawing it: %w", why, err)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,6 +36,7 @@ type fakeGadget struct {
 	decoder  Decoder
 	closed   bool
 	panicAt  int
+	mu       sync.Mutex
 	restarts [2]time.Time // from the first on until the second there is no host
 }
 
@@ -116,6 +118,8 @@ func (g *fakeGadget) close() error { g.closed = true; return nil }
 
 // attached knows of a restart only: the rest may change in this moment.
 func (g *fakeGadget) attached() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	now := time.Now()
 	return now.Before(g.restarts[0]) || !now.Before(g.restarts[1])
 }
@@ -123,6 +127,9 @@ func (g *fakeGadget) attached() bool {
 // flush is what unbinding does.
 func (g *fakeGadget) flush(context.Context) error {
 	g.queued, g.away, g.keysDown, g.decoder = nil, true, nil, Decoder{}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.restarts = [2]time.Time{time.Now(), time.Now().Add(time.Hour)}
 	return nil
 }
 
@@ -528,6 +535,24 @@ func TestErrorsHoldNoKeys(t *testing.T) {
 	})
 }
 
+// A report that is withdrawn, by unplugging the keyboard, is no sign of the host.
+func TestWithdrawnIsNotLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGadget{poll: time.Millisecond, sleepAt: 2}
+		k := newKeyboard(g, Options{Flush: g.flush})
+		k.WatchHost()
+		_, err := k.Type(t.Context(), chordsOf(t, "A"), Pace{})
+		wantState(t, err, Pending, true, ErrNotTaken)
+		time.Sleep(time.Second)
+		if left, known := k.HostLeft(); left || !known {
+			t.Errorf("left %t, known %t", left, known)
+		}
+		if err := k.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A host that lets go of the keyboard in a pause and takes it again gets no more
 // keys: it has restarted. What is down on it is released.
 func TestWatchHost(t *testing.T) {
@@ -551,7 +576,13 @@ func TestWatchHost(t *testing.T) {
 					k.WatchHost()
 					k.WatchHost()
 				}
+				if left, known := k.HostLeft(); left || !known {
+					t.Errorf("at first: left %t, known %t", left, known)
+				}
 				_, err := k.Type(t.Context(), chordsOf(t, "A B"), Pace{Hold: 2 * time.Second})
+				if left, _ := k.HostLeft(); left != (c.want == "A A") {
+					t.Errorf("in the end: left %t", left)
+				}
 				if c.want == "A A" {
 					wantState(t, err, Refused, false, ErrLeft)
 				} else if err != nil {

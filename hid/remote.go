@@ -30,6 +30,7 @@ type Remote struct {
 	cause    error // of the end
 	lights   LEDs
 	known    bool
+	left     bool // the host has let go of the keyboard
 }
 
 // Attach opens the keyboard at the other end of conn, which it closes on an
@@ -53,7 +54,11 @@ func Attach(ctx context.Context, conn io.ReadWriteCloser, release string, w Wish
 		r.end(err)
 		return nil, err
 	}
-	hello := time.NewTimer(wireHello)
+	limit := wireHello
+	if w.Timeout > 0 {
+		limit = min(limit, w.Timeout)
+	}
+	hello := time.NewTimer(limit)
 	defer hello.Stop()
 	select {
 	case err := <-first:
@@ -66,7 +71,7 @@ func Attach(ctx context.Context, conn io.ReadWriteCloser, release string, w Wish
 			return fail(err)
 		}
 	case <-hello.C:
-		return fail(fmt.Errorf("no labctl answered within %s", wireHello))
+		return fail(fmt.Errorf("no labctl answered within %s", limit))
 	case <-ctx.Done():
 		return fail(ctx.Err())
 	}
@@ -141,11 +146,12 @@ func (r *Remote) read(lines *wireReader) {
 			return
 		}
 		silence.Reset(wirePatience)
+		r.mu.Lock()
 		if m.Lights != nil {
-			r.mu.Lock()
 			r.lights, r.known = *m.Lights, true
-			r.mu.Unlock()
 		}
+		r.left = r.left || m.Left
+		r.mu.Unlock()
 		switch m.Op {
 		case opFail:
 			err := errors.New("the keyboard's end failed")
@@ -226,6 +232,14 @@ func (r *Remote) Lights() (LEDs, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.lights, r.known
+}
+
+// HostLeft reports whether the host has let go of the keyboard, as the other end
+// told.
+func (r *Remote) HostLeft() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.left
 }
 
 // Close lets the other end release all keys and hide the keyboard, and closes

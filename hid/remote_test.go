@@ -15,6 +15,44 @@ import (
 	"time"
 )
 
+// The far end of a gadget tells once that the host has let go of it.
+func TestRemoteHostLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGadget{poll: time.Millisecond}
+		g.restarts[0] = time.Now().Add(time.Second)
+		g.restarts[1] = g.restarts[0].Add(50 * time.Millisecond)
+		near, end := net.Pipe()
+		served := make(chan error, 1)
+		go func() {
+			defer end.Close()
+			served <- Serve(t.Context(), end, end, ServeOptions{Open: func(context.Context, Wish) (*Served, error) {
+				kb := newKeyboard(g, Options{})
+				kb.WatchHost()
+				return &Served{kb, kb.Close}, nil
+			}})
+		}()
+		r, err := Attach(t.Context(), near, "", Wish{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := NewKeyboard(r, Options{})
+		time.Sleep(900 * time.Millisecond)
+		if left, known := k.HostLeft(); left || !known {
+			t.Errorf("before: left %t, known %t", left, known)
+		}
+		time.Sleep(300 * time.Millisecond)
+		if left, known := k.HostLeft(); !left || !known {
+			t.Errorf("after: left %t, known %t", left, known)
+		}
+		if err := errors.Join(r.Close(), <-served); err != nil {
+			t.Error(err)
+		}
+		if _, known := NewKeyboard(&console{}, Options{}).HostLeft(); known {
+			t.Error("a simulated console knows")
+		}
+	})
+}
+
 // far is a served console, and a connection to it that can be cut or can go
 // silent.
 type far struct {
@@ -326,6 +364,22 @@ func TestRemoteOpenFails(t *testing.T) {
 		}
 		<-f.err
 	})
+}
+
+// A far end that does not answer is waited for as long as a login may take, and no
+// longer than the near end's user wants.
+func TestRemoteMute(t *testing.T) {
+	for limit, want := range map[time.Duration]time.Duration{0: wireHello, time.Hour: wireHello, 3 * time.Second: 3 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			near, end := net.Pipe()
+			defer end.Close()
+			start := time.Now()
+			_, err := Attach(t.Context(), near, "", Wish{Timeout: limit})
+			if took := time.Since(start); took != want || err == nil || !strings.Contains(err.Error(), want.String()) {
+				t.Errorf("%s: after %s: %v", limit, took, err)
+			}
+		})
+	}
 }
 
 // A near end that goes silent while the far keyboard is being opened is told that,

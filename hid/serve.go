@@ -15,6 +15,7 @@ type Wish struct {
 	Command string        `json:"command,omitempty"` // who types, for a lock's message
 	Settle  time.Duration `json:"settle,omitempty"`  // as the keyboard's opener takes it
 	Watcher bool          `json:"watcher,omitempty"` // nothing is typed before a watcher's sign
+	Timeout time.Duration `json:"timeout,omitempty"` // caps each wait, that for a login too; 0 caps none
 }
 
 // Served is a keyboard that Serve has opened.
@@ -252,16 +253,21 @@ func (s *server) beat(ctx context.Context) {
 	}
 }
 
-// lights tells the other end what the host's lights are.
+// lights tells the other end what the host's lights are, and once when the host
+// has let go of the keyboard.
 func (s *server) lights(ctx context.Context, kb *Served) {
 	const every = 10 * time.Millisecond
 	var last LEDs
-	told := false
+	told, left := false, false
 	for t := time.NewTicker(every); ; {
 		// Not while a key is being typed: its answer has the lights too.
 		if now, known := kb.lightsAtOnce(); known && (!told || now != last) {
 			s.write(message{Op: opLights, Lights: &now})
 			last, told = now, true
+		}
+		if now, _ := kb.HostLeft(); now && !left {
+			s.write(message{Op: opBeat, Left: true})
+			left = true
 		}
 		select {
 		case <-ctx.Done():

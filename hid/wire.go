@@ -61,6 +61,7 @@ type message struct {
 	Pace     *Pace      `json:"pace,omitempty"`
 	Count    int        `json:"count,omitempty"` // reports that the host has taken
 	Lights   *LEDs      `json:"lights,omitempty"`
+	Left     bool       `json:"left,omitempty"` // the host has let go of the keyboard
 	Fault    *wireFault `json:"fault,omitempty"`
 }
 

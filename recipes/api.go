@@ -59,7 +59,7 @@ type Prober interface {
 }
 
 // Keyboard hands a report to the host; *hid.Keyboard is one. A run uses LEDs,
-// SetCapsLock, Probe, Far and Play of that type too where a keyboard has them.
+// SetCapsLock, Probe, HostLeft, Far and Play of that type too where a keyboard has them.
 type Keyboard interface {
 	Send(context.Context, hid.Report) error
 }

@@ -441,6 +441,10 @@ func holds(w dcui.World, k Condition) bool {
 		return slices.Contains(w.Effects(), dcui.PingTest)
 	case "led":
 		return !w.Down()
+	case "usb-reset": // by a restart, or for good
+		return w.Down() || slices.ContainsFunc(w.Effects(), func(e dcui.Effect) bool {
+			return e == dcui.HostRestarted || e == dcui.HostShutDown || e == dcui.SystemReset
+		})
 	case "effect":
 		return w.Effect().String() == k.Value || slices.ContainsFunc(w.Effects(), func(e dcui.Effect) bool { return e.String() == k.Value })
 	case "selected":

@@ -20,7 +20,7 @@ func mayHold(w dcui.World, k Condition) bool {
 // mayFail says whether a condition can be seen not to hold in a world.
 func mayFail(w dcui.World, k Condition) bool {
 	switch k.Kind {
-	case "reachable", "closed", "icmp", "led":
+	case "reachable", "closed", "icmp", "led", "usb-reset":
 		return true
 	case "unreachable": // something answers
 		k.Kind = "reachable"

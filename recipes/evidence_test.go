@@ -35,6 +35,8 @@ func TestEvidence(t *testing.T) {
 	}
 	pinged := compiled(t, "ping-canary", with(seedHost, "lockdown_item", "dimmed"), Vars{Values: map[string]string{"address": "192.0.2.1"}})
 	hosts["pinged"] = pinged.ends().Worlds()[0] // its SSH is off
+	restarted := compiled(t, "restart-host", with(seedHost, "lockdown_item", "dimmed"), Vars{})
+	hosts["restarted"] = restarted.ends().Worlds()[0]
 	all := []string{"no net", "pinged", "ssh off", "ssh on"}
 	for _, c := range []struct {
 		what    Condition
@@ -42,6 +44,7 @@ func TestEvidence(t *testing.T) {
 	}{
 		{Condition{Kind: "icmp"}, []string{"pinged"}, all},
 		{Condition{Kind: "led"}, all, all},
+		{Condition{Kind: "usb-reset"}, []string{"restarted"}, append(slices.Clone(all), "restarted")},
 		{Condition{Kind: "reachable", TCP: 443}, []string{"pinged", "ssh off", "ssh on"}, all},
 		{Condition{Kind: "reachable", TCP: 22}, []string{"ssh on"}, all},
 		{Condition{Kind: "closed", TCP: 22}, []string{"pinged", "ssh off"}, all},
@@ -53,7 +56,11 @@ func TestEvidence(t *testing.T) {
 		{Condition{Kind: "reachable", TCP: 22, Host: "192.0.2.9"}, all, all},
 	} {
 		var yes, no []string
-		for _, name := range all {
+		names := all
+		if c.what.Kind == "usb-reset" {
+			names = append(slices.Clone(all), "restarted")
+		}
+		for _, name := range names {
 			if mayHold(hosts[name], c.what) {
 				yes = append(yes, name)
 			}
@@ -64,6 +71,66 @@ func TestEvidence(t *testing.T) {
 		if !slices.Equal(yes, c.yes) || !slices.Equal(no, c.no) {
 			t.Errorf("%s: yes leaves %v, want %v; no leaves %v, want %v", c.what, yes, c.yes, no, c.no)
 		}
+	}
+}
+
+// leaving is a keyboard that the host lets go of some time after a key.
+type leaving struct {
+	*console
+	after time.Duration // 0: never
+	blind bool
+}
+
+func (l *leaving) HostLeft() (left, known bool) {
+	if l.blind || l.after == 0 || len(l.at) == 0 {
+		return false, !l.blind
+	}
+	return time.Since(l.at[len(l.at)-1]) >= l.after, true
+}
+
+// A host that lets go of the keyboard has restarted: worlds in which the login
+// had failed are gone. Where the keyboard cannot tell, the model does.
+func TestUSBReset(t *testing.T) {
+	r := parsed(t, `recipe: again
+secrets: {password: root}
+risk: disruptive
+steps:
+  - anchor
+  - login: F12
+  - confirm: F11
+  - probe: {usb-reset: {within: 5m}}
+verify:
+  - effect: host restarted
+`)
+	for _, c := range []struct {
+		name      string
+		kb        leaving
+		seen      bool
+		predicted bool
+	}{
+		{"restarts", leaving{after: 2 * time.Minute}, true, false},
+		{"stays", leaving{}, false, false},
+		{"too late", leaving{after: 6 * time.Minute}, false, false},
+		{"cannot tell", leaving{blind: true}, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c.kb.console = newConsole(t, seedHost, rootPassword)
+				var told []Event
+				waits := 0
+				err := compiledRecipe(t, r, seedHost, Vars{}).Run(t.Context(), &c.kb, func(e Event) {
+					if e.Kind == EventVerify && e.Step == 3 {
+						told = append(told, e)
+					}
+					if e.Kind == EventWait && strings.Contains(e.Text, "lets go") {
+						waits++
+					}
+				})
+				if (err == nil) != c.seen || len(told) != 1 || told[0].OK != c.seen || told[0].Predict != c.predicted || c.kb.after > 0 && waits < 10 {
+					t.Errorf("%v, told %+v, %d times of the wait", err, told, waits)
+				}
+			})
+		})
 	}
 }
 

@@ -812,7 +812,7 @@ func (d *decoder) action(p pair, s Step) {
 			s.cond = d.conditions(v, "expect")
 		}
 		for _, c := range s.cond {
-			if c.Network() || c.Kind == "icmp" || c.Kind == "led" {
+			if c.Network() || c.Kind == "icmp" || c.Kind == "led" || c.Kind == "usb-reset" {
 				d.fail(c.at, "ask the network with probe:", "expect goes by the model, which is not the network")
 			}
 		}
@@ -965,12 +965,12 @@ func (d *decoder) screen(name string, at place) {
 	d.fail(at, hint, "unknown screen %q", name)
 }
 
-// conditions reads what has to hold: a mapping, or one of the words led and
-// icmp.
+// conditions reads what has to hold: a mapping, or one of the words led, icmp
+// and usb-reset.
 func (d *decoder) conditions(n ast.Node, what string) []Condition {
 	n = d.resolve(n)
 	if s, ok := scalar(n); ok {
-		if s == "led" || s == "icmp" {
+		if s == "led" || s == "icmp" || s == "usb-reset" {
 			p := d.src.node(n)
 			return []Condition{{Kind: s, at: p, Line: p.line, Col: p.col}}
 		}
@@ -988,7 +988,7 @@ func (d *decoder) conditions(n ast.Node, what string) []Condition {
 				d.fail(p.at, "probe: {…, then: [steps], else: [steps]}", "%s has no %s: only a probe goes two ways", what, p.key)
 			}
 			continue
-		case "reachable", "unreachable", "icmp", "led":
+		case "reachable", "unreachable", "icmp", "led", "usb-reset":
 			d.target(p.value, &c, what+"."+p.key)
 		case "closed":
 			d.target(p.value, &c, what+".closed")
@@ -1021,7 +1021,7 @@ func (d *decoder) conditions(n ast.Node, what string) []Condition {
 		default:
 			known := dcui.FactValues(p.key)
 			if known == nil {
-				d.unknown(p, "condition", append([]string{"reachable", "unreachable", "closed", "icmp", "led", "effect", "selected"}, dcui.FactNames()...))
+				d.unknown(p, "condition", append([]string{"reachable", "unreachable", "closed", "icmp", "led", "usb-reset", "effect", "selected"}, dcui.FactNames()...))
 				continue
 			}
 			s, ok := d.scalar(p.value, what+"."+p.key)

@@ -200,6 +200,8 @@ func (c Condition) String() string {
 		return "a ping from the host arrives"
 	case "led":
 		return "the host answers a lock key with its light"
+	case "usb-reset":
+		return "the host lets go of the USB keyboard"
 	case "effect":
 		return "effect: " + c.Value
 	case "selected":

@@ -61,6 +61,11 @@ type prober interface {
 	Probe(ctx context.Context, lock hid.Usage, within time.Duration) error
 }
 
+// leaver is a keyboard that sees the host let go of it.
+type leaver interface {
+	HostLeft() (left, known bool)
+}
+
 // farKeyboard is a keyboard that may be at another machine: Play then types
 // reports with the pauses kept there.
 type farKeyboard interface {
@@ -623,6 +628,11 @@ func (r *run) answer(ctx context.Context, c Condition) (answer, error) {
 		}
 		return a, nil
 	}
+	if kb, ok := r.kb.(leaver); ok && c.Kind == "usb-reset" {
+		if _, known := kb.HostLeft(); known {
+			return r.ask(ctx, a)
+		}
+	}
 	ended := r.step == len(r.recipe.Steps)
 	says, ok := r.vars.Prober.(interface{ Predicted() bool })
 	simulated := ok && says.Predicted()
@@ -651,7 +661,7 @@ func (r *run) answer(ctx context.Context, c Condition) (answer, error) {
 	return a, nil
 }
 
-// ask asks the network until a condition holds, or is seen not to, or its time
+// ask asks the network, or the keyboard of its host, until a condition holds, or is seen not to, or its time
 // is over.
 func (r *run) ask(ctx context.Context, a answer) (answer, error) {
 	within := a.c.Within
@@ -703,9 +713,13 @@ func (r *run) ask(ctx context.Context, a answer) (answer, error) {
 	return a, nil
 }
 
-// askOnce asks the Prober, and goes on saying what is waited for where its
+// askOnce asks the keyboard or the Prober, and goes on saying what is waited for where its
 // answer takes long.
 func (r *run) askOnce(ctx context.Context, c Condition, start time.Time, within time.Duration, told *time.Time) (bool, error) {
+	if c.Kind == "usb-reset" {
+		left, _ := r.kb.(leaver).HostLeft()
+		return left, nil
+	}
 	type reply struct {
 		ok  bool
 		err error

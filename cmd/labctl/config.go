@@ -30,6 +30,7 @@ type settings struct {
 
 	file    *configFile       // nil where there is none
 	origins map[string]string // key → where its value came from
+	where   string            // the flags that said where, as words of a command line
 }
 
 // key is one value that more than the file can give. Everything else of the
@@ -82,6 +83,9 @@ func loadSettings(flags *pflag.FlagSet, e *env) (*settings, error) {
 	if errors.Is(err, fs.ErrNotExist) && !named {
 		return mergeSettings(flags, e.lookup, nil)
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, hintf(usagef("read the config: %w", err), "to write it: labctl config init%s", firstOf(whereFlags(flags, nil), " --config "+shellWord(path)))
+	}
 	if err != nil {
 		return nil, usagef("read the config: %w", err)
 	}
@@ -98,7 +102,7 @@ func loadSettings(flags *pflag.FlagSet, e *env) (*settings, error) {
 // as one more layer and not through BindEnv, which reads the process.
 func mergeSettings(flags *pflag.FlagSet, lookup func(string) (string, bool), file *configFile) (*settings, error) {
 	v := viper.New()
-	s := &settings{file: file, origins: map[string]string{}}
+	s := &settings{file: file, origins: map[string]string{}, where: whereFlags(flags, nil)}
 	if file != nil {
 		for name, p := range file.at {
 			s.origins[name] = fmt.Sprintf("file %s:%d", file.path, p.line)

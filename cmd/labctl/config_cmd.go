@@ -1,26 +1,19 @@
 package main
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
-	"text/template"
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 
 	"github.com/labctl/labctl/configs"
-	"github.com/labctl/labctl/esxi"
 )
 
 func (a *app) configCommand() *cobra.Command {
@@ -61,7 +54,7 @@ Exit code 0 is a good file, 2 one with errors.`,
 				return err
 			}
 			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-				return hintf(usagef("there is no config at %s", path), "labctl config init writes one")
+				return hintf(usagef("there is no config at %s", path), "to write one: %s", a.line("config", "init"))
 			}
 			r := configCheckResult{Version: 1, File: path, Errors: []configCheckItem{}}
 			s, err := a.settings()
@@ -77,6 +70,7 @@ Exit code 0 is a good file, 2 one with errors.`,
 			}
 			a.lookAround(s)
 			r.OK, r.Hosts = true, len(s.Hosts)
+			a.next("to look at everything that it names", "doctor")
 			return a.result(r, func(p *page) {
 				plural := "s"
 				if r.Hosts == 1 {
@@ -146,6 +140,7 @@ of them it came from. Passwords are no part of it.`,
 			} else {
 				path, _, _ := configPath(a.flags, a.env)
 				a.say("there is no config file at %s", path)
+				a.next("to write one", "config", "init")
 			}
 			text, err := yaml.MarshalWithOptions(r.Config, yaml.IndentSequence(true))
 			if err != nil {
@@ -293,199 +288,4 @@ func completeOutputs(args []string) (words []string) {
 		}
 	}
 	return words
-}
-
-type configInitResult struct {
-	Version int    `json:"version"`
-	File    string `json:"file"` // that was written
-}
-
-func (a *app) configInitCommand() *cobra.Command {
-	var h HostConf
-	var vcenterUser string
-	c := &cobra.Command{
-		Use: "init", Short: "Write a first config file",
-		Long: `Init writes a commented config file for one host. On a terminal it asks for the
-addresses, shows the certificates and stores the fingerprints you confirm.
-Without one it takes everything from flags and asks no host. An existing file
-stays as it is unless --yes is given.`,
-		Example: "  labctl config init --host nuc01 --url https://root@nuc01.lab.local \\\n    --vcenter https://vcsa.lab.local --password-command pass,show,nuc01",
-		Args:    argsBetween(0, 0, "no argument"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.configInit(cmd.Context(), h, vcenterUser)
-		},
-	}
-	f := c.Flags()
-	f.StringVar(&h.Name, "host", "", "`NAME` of the host (default: from --url)")
-	f.StringVar(&h.User, "user", "", "`USER` that logs in to the host (default: from --url, else root)")
-	f.StringVar(&vcenterUser, "vcenter-user", "", "`USER` that logs in to vCenter (default: from --vcenter, else administrator@vsphere.local)")
-	f.StringSliceVar(&h.PasswordCommand, "password-command", nil, "program and arguments, by commas, that print the host's password (`WORDS`)")
-	f.StringVar(&h.PasswordEnv, "password-env", "", "`VARIABLE` that holds the host's password")
-	f.StringVar(&h.PasswordFile, "password-file", "", "`FILE` that holds the host's password")
-	f.StringVar(&h.Keyboard, "keyboard", "", "how keys reach the host: `URI`, as in ssh://pi@pi-nuc01")
-	c.MarkFlagsMutuallyExclusive("password-command", "password-env", "password-file")
-	return c
-}
-
-func (a *app) configInit(ctx context.Context, h HostConf, vcenterUser string) error {
-	path, _, err := configPath(a.flags, a.env)
-	if err != nil {
-		return err
-	}
-	if _, err := os.Stat(path); err == nil && !a.yes {
-		return hintf(usagef("%s is there already", path), "--yes writes it anew, --config FILE writes another")
-	}
-	c := Config{Version: 1, Hosts: []HostConf{h}}
-	host := &c.Hosts[0]
-	c.VCenter.User = vcenterUser
-	flag := func(name string) string {
-		f := a.flags.Lookup(name)
-		if !f.Changed {
-			return ""
-		}
-		return f.Value.String()
-	}
-	host.URL, host.Thumbprint, c.VCenter.URL = flag("url"), flag("thumbprint"), flag("vcenter")
-	asks := host.URL == ""
-	if asks {
-		if host.URL, err = a.ask(ctx, "address of the host, as in https://root@nuc01.lab.local:", "--url https://root@HOST"); err != nil {
-			return err
-		}
-	}
-	if err := splitURL(&host.Access, "root"); err != nil {
-		return usagef("the host's address: %w", err)
-	}
-	if host.Name == "" {
-		host.Name = hostNameOf(host.URL)
-		if asks {
-			answer, err := a.ask(ctx, "what to call it ["+host.Name+"]:", "--host")
-			if err != nil {
-				return err
-			}
-			if answer != "" {
-				host.Name = answer
-			}
-		}
-	}
-	if asks && c.VCenter.URL == "" {
-		if c.VCenter.URL, err = a.ask(ctx, "address of the vCenter that manages it, empty for none:", "--vcenter"); err != nil {
-			return err
-		}
-	}
-	if c.VCenter.URL != "" {
-		if err := splitURL(&c.VCenter, "administrator@vsphere.local"); err != nil {
-			return usagef("vCenter's address: %w", err)
-		}
-	}
-	if asks {
-		if err := a.pinByLooking(ctx, host.Name, &host.Access); err != nil {
-			return err
-		}
-		if c.VCenter.URL != "" {
-			if err := a.pinByLooking(ctx, "vcenter", &c.VCenter); err != nil {
-				return err
-			}
-		}
-	}
-	text, err := renderConfig(c)
-	if err != nil {
-		return err
-	}
-	// Reading it back judges the values by the same rules as any other file.
-	if _, err := parseConfig(path, text); err != nil {
-		return hintf(fmt.Errorf("nothing was written: %w", err), "the lines are those of the file that would have been written")
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("make the config's folder: %w", err)
-	}
-	if err := writeFile(path, text, a.yes); err != nil {
-		return fmt.Errorf("write the config: %w", err)
-	}
-	a.say("wrote %s", path)
-	if host.Thumbprint == "" {
-		a.hint("next: labctl host trust %s", host.Name)
-	} else {
-		a.hint("next: labctl host show %s", host.Name)
-	}
-	return a.result(configInitResult{1, path}, func(*page) {})
-}
-
-// splitURL moves the user out of the URL and completes what is missing.
-func splitURL(a *Access, user string) error {
-	u, inURL, err := esxi.ParseURL(a.URL)
-	if err != nil {
-		return err
-	}
-	if a.User == "" {
-		a.User = inURL
-	}
-	if a.User == "" {
-		a.User = user
-	}
-	u.Path = strings.TrimSuffix(u.Path, "/sdk")
-	a.URL = u.String()
-	return nil
-}
-
-// hostNameOf suggests a name: the first label, or the address where it is one.
-func hostNameOf(address string) string {
-	u, _, err := esxi.ParseURL(address)
-	if err != nil {
-		return ""
-	}
-	if net.ParseIP(u.Hostname()) != nil {
-		return u.Hostname()
-	}
-	name, _, _ := strings.Cut(u.Hostname(), ".")
-	return name
-}
-
-// pinByLooking shows the certificate at an address and pins it when the user
-// says so. A host that does not answer is no reason to stop: it may be off.
-func (a *app) pinByLooking(ctx context.Context, whose string, access *Access) error {
-	if access.Thumbprint != "" {
-		return nil
-	}
-	u, _, err := esxi.ParseURL(access.URL)
-	if err != nil {
-		return err
-	}
-	cert, err := esxi.FetchCertificate(ctx, &esxi.Endpoint{URL: u})
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err != nil {
-		a.warn("%s: %s; its certificate can be trusted later", whose, err)
-		return nil
-	}
-	r := newTrustResult(whose, endpointKey(u), cert)
-	p := a.page(a.stderr)
-	writeCertificate(p, r)
-	a.stderrLines("", p.text())
-	ok, err := a.confirm(ctx, "is this the right certificate?")
-	if ok {
-		access.Thumbprint = r.SHA256
-	}
-	return err
-}
-
-// renderConfig writes the commented file. Values are quoted as JSON, which
-// YAML reads too.
-func renderConfig(c Config) ([]byte, error) {
-	quote := func(s string) (string, error) {
-		var b bytes.Buffer
-		enc := json.NewEncoder(&b)
-		enc.SetEscapeHTML(false)
-		err := enc.Encode(s)
-		return strings.TrimSpace(b.String()), err
-	}
-	t, err := template.New("config").Funcs(template.FuncMap{"quote": quote}).Parse(configs.Init)
-	if err != nil {
-		return nil, fmt.Errorf("read the config's template: %w", err)
-	}
-	var out bytes.Buffer
-	if err := t.Execute(&out, c); err != nil {
-		return nil, fmt.Errorf("write the config: %w", err)
-	}
-	return out.Bytes(), nil
 }

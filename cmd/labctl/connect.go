@@ -65,20 +65,20 @@ func (s *settings) choose(name string) (*HostConf, way, error) {
 	case s.VCenter.URL != "" && (len(s.Hosts) == 0 || name != "" && s.fromOutside("vcenter.url")):
 		return &HostConf{Name: name}, byVCenter, nil
 	case len(s.Hosts) == 0:
-		return nil, 0, hintf(usagef("no host is configured"), "labctl config init writes a config; without one, give --url https://user@host")
+		return nil, 0, hintf(usagef("no host is configured"), "without a config a host is named by --url https://user@host; to write one: %s", "labctl config init"+s.where)
 	}
 	names := make([]string, len(s.Hosts))
 	for i, h := range s.Hosts {
 		names[i] = h.Name
 	}
 	if name == "" {
-		return nil, 0, usagef("the config holds several hosts, name one: %s", strings.Join(names, ", "))
+		return nil, 0, hintf(usagef("the config holds several hosts, name one: %s", strings.Join(names, ", ")), "to list them: %s", "labctl host ls"+s.where)
 	}
 	err := usagef("no host is called %s: the config holds %s", name, strings.Join(names, ", "))
 	if near := nearest(name, names); near != "" {
-		return nil, 0, hintf(err, "did you mean %s?", near)
+		return nil, 0, hintf(hintf(err, "to list them: %s", "labctl host ls"+s.where), "did you mean %s?", near)
 	}
-	return nil, 0, err
+	return nil, 0, hintf(err, "to list them: %s", "labctl host ls"+s.where)
 }
 
 // onlyAddress returns the only host of the config that has an address, nil where

@@ -115,7 +115,7 @@ func (a *app) configuredHost(name string) (*HostConf, error) {
 		}
 	}
 	if len(names) == 0 {
-		return nil, hintf(usagef("no host is configured: %s is unknown", name), "labctl config init writes a config; without one, give --fact and --keyboard")
+		return nil, hintf(usagef("no host is configured: %s is unknown", name), "without a config, give --fact and --keyboard; to write one: %s", a.line("config", "init"))
 	}
 	err = usagef("no host is called %s: the config holds %s", name, strings.Join(names, ", "))
 	if near := nearest(name, names); near != "" {
@@ -402,6 +402,7 @@ func (a *app) practise(ctx context.Context, facts map[string]string, logFile str
 	if err := a.play(ctx, p, "labctl dcui: a simulated host"); err != nil {
 		return err
 	}
+	a.next("to keep keys as a recipe", "recipe", "record", "my-recipe.yaml")
 	return a.result(p.result(), func(out *page) { p.write(out) })
 }
 

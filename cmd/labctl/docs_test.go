@@ -20,6 +20,7 @@ import (
 
 	"github.com/labctl/labctl/docs"
 	"github.com/labctl/labctl/recipes"
+	"github.com/labctl/labctl/recipes/dcui"
 )
 
 // pages are the Markdown files of the repository, from its root.
@@ -547,6 +548,40 @@ func TestGuideHasEveryRecipe(t *testing.T) {
 		if !strings.Contains(src, "| `"+r.Name+"`") && !strings.Contains(src, ", `"+r.Name+"`") {
 			t.Errorf("the table in docs/recipes.md has no line for %s", r.Name)
 		}
+	}
+}
+
+// The config that the guide to the Pi shows is enough for the recipes that it
+// tells to run.
+func TestPiGuideIsEnough(t *testing.T) {
+	src := pages(t)["docs/pi.md"]
+	_, block, _ := strings.Cut(src, "```yaml\n")
+	block, _, _ = strings.Cut(block, "```")
+	c, err := parseConfig("pi.md", []byte(block))
+	if err != nil {
+		t.Fatal(err)
+	}
+	facts := hostFacts(&c.Config.Hosts[0])
+	b, err := dcui.NewBelief(facts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran := 0
+	for _, r := range recipes.Library() {
+		if !strings.Contains(src, "recipe run "+r.Name) {
+			continue
+		}
+		ran++
+		p, err := r.Compile(b, recipes.Vars{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v, err := p.Check(t.Context()); err != nil || v.Verdict != recipes.Safe {
+			t.Errorf("%s with %v: %+v, %v", r.Name, facts, v, err)
+		}
+	}
+	if ran < 2 {
+		t.Errorf("only %d recipes are run on that page", ran)
 	}
 }
 

@@ -89,11 +89,41 @@ The exit code is 1 if something failed.`,
 			if err := a.result(r, func(p *page) { writeDoctor(p, checks) }); err != nil {
 				return err
 			}
+			a.afterDoctor(checks)
 			if slices.ContainsFunc(checks, func(c doctorCheck) bool { return c.Verdict == doctorFail }) {
 				return exitWith(exitFailed, nil)
 			}
 			return nil
 		},
+	}
+}
+
+// afterDoctor leads to the first command that mends something, what failed before
+// what only may; else to the host.
+func (a *app) afterDoctor(checks []doctorCheck) {
+	for _, verdict := range []string{doctorFail, doctorWarn} {
+		found := false
+		for _, c := range checks {
+			if c.Verdict != verdict {
+				continue
+			}
+			found = true
+			for line := range strings.Lines(c.Mend) {
+				if at := endsInCommand.FindStringIndex(strings.TrimSpace(line)); at != nil {
+					a.nextLine = "to begin with " + c.Name + ": " + strings.TrimPrefix(strings.TrimSpace(line)[at[0]:], ": ")
+					return
+				}
+			}
+		}
+		if found && verdict == doctorFail {
+			a.next("when that is mended", "doctor")
+			return
+		}
+	}
+	if s, err := a.settings(); err == nil && s.onlyAddress() != nil {
+		a.next("to see the switches of the host", "net", "show", s.onlyAddress().Name)
+	} else {
+		a.next("what is configured", "host", "ls")
 	}
 }
 
@@ -134,7 +164,7 @@ func (a *app) doctor(ctx context.Context) []doctorCheck {
 		if err != nil {
 			path = err.Error()
 		}
-		c.warn("config", "there is none: "+path, "labctl config init writes one\nwithout one: labctl doctor --url https://root@HOST")
+		c.warn("config", "there is none: "+path, "labctl config init\nwithout one: labctl doctor --url https://root@HOST")
 	}
 	a.checkState(&c)
 	targets := a.doctorTargets(s, &c)
@@ -209,7 +239,7 @@ func (a *app) doctorTargets(s *settings, c *checkup) []*target {
 		out = append(out, t)
 	}
 	if len(names) == 0 {
-		c.skip("hosts", "no host is configured", "labctl config init asks for one")
+		c.skip("hosts", "no host is configured", "labctl config init")
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -94,7 +95,11 @@ func (a *app) checkEndpoint(ctx context.Context, whose string, e *esxi.Endpoint,
 		if errors.As(err, &given) && given.code == exitUsage && strings.Contains(err.Error(), "no terminal") {
 			c.skip(whose+" "+nameLogin, oneLineOf(err), "password_command, password_file or password_env in the config lets labctl log in unattended")
 		} else {
-			c.fail(whose+" "+nameLogin, oneLineOf(err), a.loginMend(err, e))
+			mend := a.loginMend(err, e)
+			if errors.As(err, &given) && given.code == exitUsage {
+				mend = "password_command, password_file or password_env of " + whose + " in the config has to give its password: " + cmp.Or(hintOf(err, ""), "try that by hand")
+			}
+			c.fail(whose+" "+nameLogin, oneLineOf(err), mend)
 		}
 		c.skipRest(whose, "not logged in", nameClock)
 		return

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,9 +11,11 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/labctl/labctl/esxi"
 	"github.com/labctl/labctl/hid/gadget"
 )
 
@@ -31,9 +34,13 @@ func (a *app) checkKeyboards(ctx context.Context, s *settings, c *checkup) {
 		}
 		seen[h.Keyboard] = h.Name
 		if h.Layout == "" && h.Facts["layout"] == "" && a.knownLayout(h.Name) == "" {
-			c.warn(h.Name+" layout", "the layout of its console is unknown, and passwords depend on it", "labctl host learn "+h.Name+", or layout: in the config")
+			mend := "labctl host learn " + h.Name + ", or layout: in the config"
+			if h.URL == "" && strings.HasPrefix(h.Keyboard, "vm://") {
+				mend = "layout: in its entry of the config" // it has no API to learn from
+			}
+			c.warn(h.Name+" layout", "the layout of its console is unknown, and passwords depend on it", mend)
 		}
-		a.checkKeyboard(ctx, name, h.Keyboard, s, c)
+		a.checkKeyboard(ctx, name, h.Keyboard, c)
 	}
 }
 
@@ -46,7 +53,7 @@ func (a *app) knownLayout(host string) string {
 	return f.believe(a.now()).facts["layout"]
 }
 
-func (a *app) checkKeyboard(ctx context.Context, name, uri string, s *settings, c *checkup) {
+func (a *app) checkKeyboard(ctx context.Context, name, uri string, c *checkup) {
 	ctx, cancel := context.WithTimeout(ctx, a.upTo(keyboardLimit))
 	defer cancel()
 	u, err := url.Parse(uri)
@@ -68,7 +75,7 @@ func (a *app) checkKeyboard(ctx context.Context, name, uri string, s *settings, 
 		conn.Close()
 		c.ok(name, "labsim answers at %s", u.Host)
 	case u.Scheme == "vm":
-		a.checkVMKeyboard(name, u, s, c)
+		a.checkVMKeyboard(ctx, name, u, c)
 	default:
 		c.fail(name, u.Redacted()+" is of no known kind", "known are ssh://[user@]HOST, vm://HOST/VM, "+keyboardForms)
 	}
@@ -102,20 +109,33 @@ func (a *app) checkGadget(name string, c *checkup) {
 	c.ok(name, "this machine is a keyboard (%s)", r.Model)
 }
 
-// checkVMKeyboard sees that the host through which keys would go is known; its
-// API is looked at with the others.
-func (a *app) checkVMKeyboard(name string, u *url.URL, s *settings, c *checkup) {
-	for _, h := range s.Hosts {
-		if strings.EqualFold(h.Name, u.Host) {
-			c.ok(name, "through the API of %s", h.Name)
-			return
-		}
-	}
-	if s.VCenter.URL != "" {
-		c.ok(name, "through vCenter, on %s", u.Host)
+// checkVMKeyboard sees that the machine is there. A login that has failed in the
+// look at the APIs is not tried again: hosts lock accounts.
+func (a *app) checkVMKeyboard(ctx context.Context, name string, u *url.URL, c *checkup) {
+	t, err := a.target(u.Host)
+	if err != nil {
+		c.fail(name, oneLineOf(err), "vm://HOST/VM takes a HOST of the config")
 		return
 	}
-	c.fail(name, fmt.Sprintf("no host is called %s", u.Host), "vm://HOST/VM takes a HOST of the config")
+	e, whose := t.ESXi, t.Name
+	if e == nil {
+		e, whose = t.VCenter, "vcenter"
+	}
+	if !slices.ContainsFunc(*c, func(l doctorCheck) bool { return l.Name == whose+" "+nameLogin && l.Verdict == doctorOK }) {
+		c.skip(name, "it goes through the API of "+whose+", and there was no login", "")
+		return
+	}
+	client, err := esxi.Dial(ctx, e)
+	if err != nil {
+		c.fail(name, oneLineOf(err), a.loginMend(err, e))
+		return
+	}
+	defer a.logout(ctx, client)
+	if _, err := findMachine(ctx, client, t, strings.TrimPrefix(u.Path, "/")); err != nil {
+		c.fail(name, oneLineOf(err), cmp.Or(hintOf(err, ""), "keyboard: vm://HOST/VM in the config takes the name of a machine on that host"))
+		return
+	}
+	c.ok(name, "through the API of %s, where the machine runs", whose)
 }
 
 // checkSSH asks the other end who it is, by the user's own ssh and without a
@@ -156,7 +176,7 @@ func (a *app) checkSSH(ctx context.Context, name string, u *url.URL, c *checkup)
 		c.fail(name, "there is no labctl in the PATH of "+where, "install labctl there, for a login without a terminal; then: "+shown+" labctl version")
 		return
 	case err != nil:
-		c.fail(name, "ssh to "+where+": "+lastLine(said.String(), err), shown+" must log in without a question: a key, and a known host")
+		c.fail(name, "ssh to "+where+": "+lastLine(said.String(), err), shown+" must log in without a question: the machine is on, its sshd runs, and it knows a key of yours, as you know its own")
 		return
 	}
 	var there versionResult

@@ -420,7 +420,8 @@ func (a *app) learnAlong(host, via string, facts *esxi.Facts) {
 }
 
 // learnPlace keeps on which kind of switch management is, after a change that a
-// re-read has proved. The adapters of before are dropped.
+// re-read has proved, or whose answer leaves no other. The adapters of before are
+// dropped.
 func (a *app) learnPlace(host, via, kind string) {
 	f := a.learned(host)
 	maps.DeleteFunc(f.Facts, func(name string, _ learnedFact) bool {

@@ -126,9 +126,9 @@ func (a *app) advice(err error) string {
 	)
 	switch {
 	case errors.As(err, &pin):
-		return fmt.Sprintf("if the certificate was replaced on purpose, %s shows both and asks", a.trustCommand(pin.Host))
+		return "if the certificate was replaced on purpose, this shows both and asks: " + a.trustCommand(pin.Host)
 	case errors.As(err, &untrusted):
-		return fmt.Sprintf("%s shows the certificate and asks whether to trust it", a.trustCommand(untrusted.Host))
+		return "this shows the certificate and asks whether to trust it: " + a.trustCommand(untrusted.Host)
 	case errors.As(err, &login):
 		return "hosts lock an account for a while after a few wrong passwords: check both before the next try"
 	case errors.As(err, &dial) && dial.Timeout:
@@ -140,15 +140,19 @@ func (a *app) advice(err error) string {
 // trustCommand returns the command line that trusts the endpoint at hostPort,
 // by the name that the config gives it.
 func (a *app) trustCommand(hostPort string) string {
+	// A thumbprint that was given is the one that did not fit.
+	trust := func(whose string) string {
+		return bareLine("host", "trust", whose) + whereFlags(a.flags, []string{"--thumbprint", "--insecure", "--url"})
+	}
 	if s, err := a.settings(); err == nil {
 		if u, _, err := esxi.ParseURL(s.VCenter.URL); err == nil && s.VCenter.URL != "" && endpointKey(u) == hostPort {
-			return "labctl host trust vcenter"
+			return trust("vcenter")
 		}
 		for _, h := range s.Hosts {
 			if u, _, err := esxi.ParseURL(h.URL); err == nil && h.URL != "" && endpointKey(u) == hostPort {
-				return "labctl host trust " + h.Name
+				return trust(h.Name)
 			}
 		}
 	}
-	return "labctl host trust --url https://" + strings.TrimSuffix(hostPort, ":443")
+	return bareLine("host", "trust", "--url", "https://"+strings.TrimSuffix(hostPort, ":443"))
 }

@@ -238,6 +238,14 @@ func (a *app) hidStatus(root string) error {
 		r.Port = ports[0]
 	}
 	r.User = a.keyboardUser(root)
+	switch {
+	case len(r.Ports) == 0:
+		a.next("what keeps this machine from being a keyboard", "hid", "doctor")
+	case !r.Up:
+		a.nextLine = "to set it up: " + asRoot(a.line("hid", "up"))
+	default:
+		a.nextLine = "to try it on the host that the cable leads to: " + asRoot(a.line("hid", "type", "hello", "--layout", "us"))
+	}
 	if gid, err := sys.Group(keyboardGroup); err != nil {
 		return err
 	} else if gid != 0 && now.Group == gid {

@@ -55,7 +55,10 @@ and types nothing. It ends with 1 if something failed.`,
 			}
 			err = a.result(r, func(p *page) { writeChecks(p, r.Checks) })
 			if err == nil && !r.OK {
+				a.next("when that is mended", "hid", "doctor")
 				err = exitWith(exitFailed, nil)
+			} else {
+				a.next("how the keyboard stands", "hid", "status")
 			}
 			return err
 		},
@@ -176,6 +179,10 @@ func bootChecks(m machine, board gadget.Board, works bool, add addCheck) error {
 	}
 	const name = "boot configuration"
 	line := fmt.Sprintf("in %s, below a line [all] at its end: %s\nthen: sudo reboot", boot.File, gadget.PeripheralLine)
+	mend := fmt.Sprintf("take line %d out; %s", boot.Line, line)
+	if boot.Set { // that line is there, and something against it too
+		mend = fmt.Sprintf("take line %d of %s out\nthen: sudo reboot", boot.Line, boot.File)
+	}
 	switch {
 	case boot.File == "" && works:
 		add(name, checkNote, "no config.txt, and the port works", "")
@@ -183,9 +190,9 @@ func bootChecks(m machine, board gadget.Board, works bool, add addCheck) error {
 		add(name, checkFail, "there is no /boot/firmware/config.txt and no /boot/config.txt",
 			"mount the boot partition, then add %s below a line [all]", gadget.PeripheralLine)
 	case boot.Against != "" && works:
-		add(name, checkWarn, fmt.Sprintf("%s:%d: %s, and yet a port is in device mode", boot.File, boot.Line, boot.Against), "take line %d out; %s", boot.Line, line)
+		add(name, checkWarn, fmt.Sprintf("%s:%d: %s, and yet a port is in device mode", boot.File, boot.Line, boot.Against), "%s", mend)
 	case boot.Against != "":
-		add(name, checkFail, fmt.Sprintf("%s:%d: %s", boot.File, boot.Line, boot.Against), "take line %d out; %s", boot.Line, line)
+		add(name, checkFail, fmt.Sprintf("%s:%d: %s", boot.File, boot.Line, boot.Against), "%s", mend)
 	case !boot.Set && works:
 		add(name, checkWarn, boot.File+" does not ask for device mode, and yet a port is in it", "%s", line)
 	case !boot.Set:

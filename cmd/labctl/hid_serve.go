@@ -54,6 +54,9 @@ func (a *app) hidServe(ctx context.Context, uri, root string) error {
 	err := hid.Serve(ctx, a.stdin, a.stdout, hid.ServeOptions{
 		Release: buildVersion().Release,
 		Open: func(ctx context.Context, w hid.Wish) (*hid.Served, error) {
+			if w.Timeout > 0 {
+				a.set.Timeout = a.upTo(w.Timeout)
+			}
 			kb, err := a.openKeyboard(ctx, keyboardOptions{
 				URI: uri, Command: w.Command + " over ssh", Settle: w.Settle, Watcher: w.Watcher,
 				Root: root, Guarded: true, Deadline: hid.WireDeadline,

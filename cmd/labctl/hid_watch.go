@@ -176,7 +176,7 @@ func (a *app) compiledKeys(ctx context.Context, j *job) ([]wantedKey, error) {
 	switch {
 	case errors.As(err, &verify): // of the network, which nobody asked
 	case errors.As(err, &unsafe):
-		return nil, hintf(exitWith(exitUnsafe, err), "labctl recipe check %s names the facts that are missing; give them here as to recipe run", j.arg)
+		return nil, hintf(exitWith(exitUnsafe, err), "give the missing facts here as to recipe run; which they are: labctl recipe check %s", shellWord(j.arg))
 	case err != nil:
 		return nil, a.recipeFault(err)
 	}

@@ -89,8 +89,9 @@ func (a *app) hostLsCommand() *cobra.Command {
 			}
 			if len(r.Hosts) == 0 {
 				a.say("no host is configured")
-				a.hint("labctl config init writes a config")
+				a.next("to write a config", "config", "init")
 			}
+			a.afterHostLs(&r)
 			return a.result(r, func(p *page) {
 				if len(r.Hosts) == 0 && r.VCenter == nil {
 					return
@@ -105,6 +106,23 @@ func (a *app) hostLsCommand() *cobra.Command {
 				t.write(p)
 			})
 		},
+	}
+}
+
+// afterHostLs leads from what is configured to what is known.
+func (a *app) afterHostLs(r *hostLsResult) {
+	for _, h := range r.Hosts {
+		switch {
+		case h.Certificate == "unknown":
+			a.next("to look at its certificate", "host", "trust", h.Name)
+			return
+		case len(h.Paths) > 0 && len(a.learned(h.Name).Facts) == 0 && !strings.HasPrefix(h.Keyboard, "vm://"):
+			a.next("to keep what its console depends on", "host", "learn", h.Name)
+			return
+		}
+	}
+	if len(r.Hosts) > 0 {
+		a.next("to see its switches", "net", "show", r.Hosts[0].Name)
 	}
 }
 
@@ -170,6 +188,13 @@ when the host does not answer.`,
 				return err
 			}
 			r.Facts = a.learned(r.Host).shown(nil)
+			switch {
+			case err != nil:
+			case len(r.Facts) == 0:
+				a.next("to keep what its console depends on", "host", "learn", r.Host)
+			default:
+				a.next("to see its switches", "net", "show", r.Host)
+			}
 			if err != nil && len(r.Facts) == 0 {
 				return err
 			}
@@ -420,10 +445,12 @@ func (a *app) hostTrust(ctx context.Context, name string) error {
 		return hintf(&esxi.PinError{Host: r.Endpoint, Want: access.Thumbprint, Got: r.inHashOf(access.Thumbprint)},
 			"the pin stands in %s: correct it there, if the certificate was replaced on purpose", s.origins[pin])
 	case access.Thumbprint != "":
+		a.afterTrust(whose)
 		r.Status = "unchanged"
 		a.say("%s shows the certificate that the config pins", whose)
 		return a.result(r, text)
 	case known == r.SHA256 || known == r.SHA1:
+		a.afterTrust(whose)
 		r.Status = "unchanged"
 		a.say("%s shows the certificate it is known by", whose)
 		return a.result(r, text)
@@ -442,8 +469,18 @@ func (a *app) hostTrust(ctx context.Context, name string) error {
 		return err
 	}
 	r.Status = "trusted"
+	a.afterTrust(whose)
 	a.say("%s is known by this certificate from now on", whose)
 	return a.result(r, text)
+}
+
+func (a *app) afterTrust(whose string) {
+	switch {
+	case whose == "vcenter", a.flags.Changed("url"):
+		a.next("to log in and look at everything", "doctor")
+	default:
+		a.next("to log in", "host", "show", whose)
+	}
 }
 
 // trustee returns the access block of whoever's certificate is to be looked
@@ -496,7 +533,7 @@ func (a *app) showFirst(r *hostTrustResult, text func(*page)) error {
 // the answer is then the host's name, and --yes does not give it.
 func (a *app) confirmTrust(ctx context.Context, r *hostTrustResult) error {
 	refused := func(err error) error {
-		return hintf(exitWith(exitUnsafe, err), "nothing was stored")
+		return hintf(exitWith(exitUnsafe, err), "nothing was stored; to look again: %s", a.again())
 	}
 	if r.Before == "" {
 		ok, err := a.confirm(ctx, "is this the right certificate?")

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,6 +63,11 @@ not tell. net apply learns before it acts.`,
 			r, err := a.hostLearn(cmd.Context(), t, via)
 			if err != nil {
 				return err
+			}
+			if s, err := a.settings(); err == nil && slices.ContainsFunc(s.Hosts, func(h HostConf) bool { return h.Name == r.Host }) {
+				a.next("what it is good for", "recipe", "check", "restore-standard-switch", "--host", r.Host)
+			} else {
+				a.next("to see its switches", "net", "show", r.Host)
 			}
 			return a.result(r, func(p *page) { writeLearned(p, r) })
 		},

@@ -42,23 +42,23 @@ func usbHelp(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, fs.ErrPermission):
-		return hintf(err, "USB gadgets belong to root: sudo labctl …")
+		return hintf(err, "USB gadgets belong to root")
 	case errors.Is(err, gadget.ErrNoConfigFS):
-		return hintf(err, "labctl hid up sets the keyboard up, labctl hid doctor tells what is missing")
+		return hintf(err, "what is missing: labctl hid doctor")
 	case errors.As(err, &port) && len(port.Found) > 1:
-		return hintf(err, "labctl hid up --udc NAME chooses one")
+		return hintf(err, "--udc NAME chooses one; what there is: labctl hid status")
 	case errors.As(err, &port) && port.User != "":
 		return hintf(err, "that gadget has to go first: a port takes one")
 	case errors.Is(err, syscall.EBUSY):
 		return hintf(err, "another gadget may hold the port, such as the module g_ether or g_serial: lsmod shows it, sudo modprobe -r NAME removes it")
 	case errors.As(err, &port):
-		return hintf(err, "labctl hid doctor tells which line in which file changes that")
+		return hintf(err, "which line in which file changes that: labctl hid doctor")
 	case errors.Is(err, hid.ErrNotTaken), errors.Is(err, hid.ErrBusy):
 		return hintf(err, "the host has found the keyboard and no longer asks it for keys: asleep, switched off, or its USB driver stopped")
 	case errors.Is(err, hid.ErrLeft):
 		return hintf(err, "keys would go to its firmware now; wait until the host is up, then begin again. A cable that was out for a moment looks the same")
 	case errors.Is(err, hid.ErrNoHost):
-		return hintf(err, "is the cable in the host and in the right port of this machine, and the host powered on? labctl hid doctor knows the port")
+		return hintf(err, "is the cable in the host and in the right port of this machine, and the host powered on? Which port that is: labctl hid doctor")
 	}
 	return err
 }
@@ -133,7 +133,7 @@ func (g *usbKeyboard) start(ctx context.Context, a *app, u keyboardPlace, o keyb
 	case err != nil:
 		return nil, err
 	case !now.Present:
-		return nil, hintf(errors.New("no keyboard is set up on this machine"), "labctl hid up sets it up")
+		return nil, hintf(errors.New("no keyboard is set up on this machine"), "to set it up: %s", asRoot("labctl hid up"))
 	}
 	if now.UDC != "" {
 		a.say("an earlier run left the keyboard bound: unbinding it first")

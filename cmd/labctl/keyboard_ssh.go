@@ -180,7 +180,7 @@ func (a *app) openSSH(ctx context.Context, u keyboardPlace, o keyboardOptions) (
 		return nil, fmt.Errorf("opening keyboard %s: %w", u.text, err)
 	}
 	defer a.reminding(func() { a.progress("opening the keyboard of %s through ssh", u.host) })()
-	r, err := hid.Attach(ctx, c, buildVersion().Release, hid.Wish{Command: o.Command, Settle: o.Settle, Watcher: o.Watcher})
+	r, err := hid.Attach(ctx, c, buildVersion().Release, hid.Wish{Command: o.Command, Settle: o.Settle, Watcher: o.Watcher, Timeout: a.set.Timeout})
 	if err != nil {
 		c.Close()
 		return nil, a.sshFault(u, c, err)

@@ -242,6 +242,33 @@ func TestTypeOverSSH(t *testing.T) {
 	}
 }
 
+// The line of authorized_keys in docs/security.md: a key that can type and do
+// nothing else.
+func TestKeyForTypingAlone(t *testing.T) {
+	m := newFarMachine(t)
+	r := newPaper(t)
+	m.install(t, `test "$*" = "hid serve --stdio --device /dev/hidg0" || exit 99`+"\n"+serving(r))
+	guide := regexp.MustCompile(`command="(/usr/local/bin/labctl) (hid serve[^"]*)",restrict `).FindStringSubmatch(guideText("security.md"))
+	if guide == nil {
+		t.Fatal("the guide has no such line")
+	}
+	pub := filepath.Join(filepath.Dir(m.dir), "user.pub")
+	key, err := os.ReadFile(pub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := fmt.Sprintf(`command="%s/labctl %s",restrict %s`, m.dir, guide[2], key)
+	if err := os.WriteFile(pub, []byte(line), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := invoke(t, testEnv(t), "hid", "type", "a", "--keyboard", "ssh://pi"); code != 0 || r.count() == 0 {
+		t.Errorf("typing: exit %d, %s", code, stderr)
+	}
+	if out, err := exec.Command("ssh", "pi", "echo", "in").Output(); strings.Contains(string(out), "in\n") {
+		t.Errorf("the key runs other programs too: %q, %v", out, err)
+	}
+}
+
 // labctlProcess is a labctl of its own, that holds a key as long as it lives.
 func labctlProcess(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
@@ -268,8 +295,8 @@ func TestKillsOverSSH(t *testing.T) {
 	}
 	const second = time.Second
 	random := rand.New(rand.NewPCG(1, 2))
-	longest := time.Duration(0)
-	for round := range rounds {
+	longest, starved := time.Duration(0), 0
+	for round := 0; round < rounds; round++ {
 		whom := []string{"labctl", "ssh", "hangs", "far"}[round%4]
 		os.Remove(pids)
 		args := []string{"hid", "type", strings.Repeat("aB", 500), "--hold", "40ms", "--gap", "5ms"}
@@ -284,12 +311,33 @@ func TestKillsOverSSH(t *testing.T) {
 		}
 		done := make(chan struct{})
 		go func() { cmd.Wait(); close(done) }()
-		for end := time.Now().Add(30 * time.Second); r.count() < 2; time.Sleep(time.Millisecond) {
+		over := func() bool {
+			select {
+			case <-done:
+				return true
+			default:
+				return false
+			}
+		}
+		for end := time.Now().Add(time.Minute); r.count() < 2 && !over(); time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
+				cmd.Process.Kill()
+				<-done
 				t.Fatalf("round %d: nothing is typed: %s", round, stderr.String())
 			}
 		}
 		time.Sleep(time.Duration(random.IntN(150)) * time.Millisecond)
+		if over() {
+			// A machine so busy that one end got no processor for the half second after
+			// which the other gives up. It is begun again.
+			if starved++; starved > rounds || !strings.Contains(stderr.String(), hid.ErrSilence.Error()) {
+				t.Fatalf("round %d: labctl broke off: %s", round, stderr.String())
+			}
+			awaitEnd(t, farLabctl(t, pids))
+			r.taken()
+			round--
+			continue
+		}
 		switch whom {
 		case "labctl":
 			cmd.Process.Kill()
@@ -344,7 +392,7 @@ func TestKillsOverSSH(t *testing.T) {
 			t.Errorf("round %d, %s: keys after the end", round, whom)
 		}
 	}
-	t.Logf("%d kills, the last release at most %s after one", rounds, longest.Round(time.Millisecond))
+	t.Logf("%d kills, the last release at most %s after one; %d runs broke off by themselves", rounds, longest.Round(time.Millisecond), starved)
 }
 
 // farLabctl is the far labctl's process.

@@ -306,7 +306,11 @@ func (s *sheet) inline(text string) string {
 		}
 		label, target, _ := strings.Cut(m[1:len(m)-1], "](")
 		label = s.inline(label)
-		if say := s.link(target); say != "" {
+		say := s.link(target)
+		if name, ok := strings.CutPrefix(say, "labctl help "); ok && name == label {
+			return strings.ReplaceAll(s.words(say), " ", hardSpace)
+		}
+		if say != "" {
 			return label + " (" + strings.ReplaceAll(say, " ", hardSpace) + ")"
 		}
 		return label

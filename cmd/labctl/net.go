@@ -101,6 +101,7 @@ func (a *app) goal(t *target, f *netFlags) (network.Goal, error) {
 		g.To = network.Distributed
 		g.PortGroup = firstOf(g.PortGroup, n.Distributed.PortGroup)
 	case "":
+		a.next("what it is on now", "net", "show", firstOf(t.Name, t.wanted().URLHost))
 		return g, hintf(usagef("where to is missing"), "--to standard or --to distributed")
 	default:
 		return g, usagef("--to %s is neither standard nor distributed", f.to)
@@ -287,6 +288,7 @@ func (a *app) netPlan(ctx context.Context, name string, f *netFlags, out string,
 		}
 		return a.refusal(p)
 	case p.Already:
+		a.next("where it stands", "net", "status", p.Host)
 		return nil
 	}
 	if out != "" {
@@ -294,9 +296,9 @@ func (a *app) netPlan(ctx context.Context, name string, f *netFlags, out string,
 			return err
 		}
 		a.say("saved as %s", out)
-		a.hint("labctl net apply %s carries it out", planArgument(out))
+		a.next("to carry it out", "net", "apply", planArgument(out))
 	} else {
-		a.hint("labctl net apply %s --to %s carries it out", p.Host, p.To)
+		a.nextLine = "to carry it out: " + a.like("net", "apply", p.Host, "--to", string(p.To))
 	}
 	if detailed {
 		return exitWith(exitPending, nil)
@@ -313,13 +315,13 @@ func (a *app) refusal(p *network.Plan) error {
 	var overrule []string
 	for _, r := range p.Refusals {
 		if r.Risk == "" {
-			return hintf(err, "labctl help %s says what to do", r.Code)
+			return hintf(err, "why, and what to do: labctl help %s", r.Code)
 		}
 		if !slices.Contains(overrule, r.Risk) {
 			overrule = append(overrule, r.Risk)
 		}
 	}
-	return hintf(err, "--accept-risk=%s overrules it; labctl help %s says what that means", strings.Join(overrule, ","), p.Refusals[0].Code)
+	return hintf(err, "--accept-risk=%s overrules it; what that means: labctl help %s", strings.Join(overrule, ","), p.Refusals[0].Code)
 }
 
 // savePlan writes a plan under a temporary name first: a plan is whole or not
@@ -449,6 +451,22 @@ type netNIC struct {
 	Connected  bool         `json:"connected"`
 }
 
+// otherKind is the kind of switch that a move from k goes to.
+func otherKind(k network.Kind) string {
+	if k == network.Standard {
+		return string(network.Distributed)
+	}
+	return string(network.Standard)
+}
+
+func (a *app) afterShow(r *netShowResult, vmk string) {
+	for _, v := range r.Vmkernels {
+		if v.Device == vmk && v.Switch != "" {
+			a.nextLine = "to see what a move would change: " + a.like("net", "plan", r.Host, "--to", otherKind(v.SwitchKind))
+		}
+	}
+}
+
 func (a *app) netShowCommand() *cobra.Command {
 	var via string
 	c := &cobra.Command{
@@ -478,6 +496,7 @@ itself and says so.`,
 				return err
 			}
 			r := newNetShow(t, s, used.Via)
+			a.afterShow(r, firstOf(t.Host.Network.VMK, "vmk0"))
 			return a.result(r, func(p *page) { writeNetShow(p, r) })
 		},
 	}

@@ -87,7 +87,8 @@ func (a *app) netApply(cmd *cobra.Command, args []string, f *netFlags) error {
 		err := a.netApplyHost(ctx, arg, f)
 		if err != nil {
 			if rest := args[i+1:]; len(rest) > 0 {
-				return hintf(err, "not touched: %s; apply stops at the first host that is not applied", strings.Join(rest, ", "))
+				a.say("not touched: %s; apply stops at the first host that is not applied", strings.Join(rest, ", "))
+				return err
 			}
 			return err
 		}
@@ -182,7 +183,7 @@ func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal,
 		return err
 	}
 	if saved != nil && saved.Fingerprint != p.Fingerprint {
-		return notBegun(hintf(exitWith(exitStale, &network.StaleError{Host: p.Host}), "labctl net plan %s --to %s makes a new one", p.Host, p.To))
+		return notBegun(hintf(exitWith(exitStale, &network.StaleError{Host: p.Host}), "to see the new plan: %s", a.line("net", "plan", p.Host, "--to", string(p.To))))
 	}
 	if !a.json() {
 		pg := a.page(a.stderr)
@@ -195,6 +196,7 @@ func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal,
 		return notBegun(a.refusal(p))
 	case p.Already:
 		res.Outcome, res.Already, res.Requests = network.Applied, true, requests(chosen, other)
+		a.next("where it stands", "net", "status", p.Host)
 		return a.result(res, func(*page) {}) // the plan has said so
 	}
 	help, err := a.planRescue(ctx, t, rf, s, p)
@@ -216,7 +218,7 @@ func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal,
 			return notBegun(err)
 		}
 		if now.Fingerprint != p.Fingerprint {
-			return notBegun(hintf(exitWith(exitStale, &network.StaleError{Host: p.Host}), "run the command again to see the new plan"))
+			return notBegun(hintf(exitWith(exitStale, &network.StaleError{Host: p.Host}), "to see the new plan: %s", a.again()))
 		}
 		p = now
 	}
@@ -293,14 +295,17 @@ func (a *app) confirmRisk(ctx context.Context, p *network.Plan, accept []string,
 		return false, nil
 	case a.yes:
 		return false, hintf(exitWith(exitUnsafe, fmt.Errorf("%s: --yes alone does not cut a host off", p.Host)),
-			"--accept-risk=%s says that you know", riskManagement)
+			"who knows says so: %s", a.again("--accept-risk="+riskManagement))
+	}
+	if !a.interactive() {
+		a.nextLine = "unattended: " + a.again("--yes", "--accept-risk="+riskManagement)
 	}
 	answer, err := a.ask(ctx, fmt.Sprintf("%s cuts %s off for a moment; type its name to go on:", verb, p.Host), "--yes --accept-risk="+riskManagement)
 	if err != nil {
 		return true, err
 	}
 	if answer != p.Host {
-		return true, exitWith(exitUnsafe, fmt.Errorf("not confirmed: %s is as it was", p.Host))
+		return true, hintf(exitWith(exitUnsafe, fmt.Errorf("not confirmed: %s is as it was", p.Host)), "to be asked again: %s", a.again())
 	}
 	return true, nil
 }
@@ -327,34 +332,49 @@ func (a *app) netEnd(ctx context.Context, run *network.Run, out *network.Result,
 			a.learnPlace(p.Host, run.Via.Via, string(p.From))
 		}
 	}
+	if out.Gone && !out.Typed && len(out.At) == 1 { // what a rescue by hand has to know
+		a.learnPlace(p.Host, run.Via.Via, string(out.At[0]))
+	}
 	if err := a.result(res, func(pg *page) { writeOutcome(pg, res, out) }); err != nil {
 		return err
 	}
 	switch res.Exit {
 	case exitDone:
 		if out.Outcome == network.Applied {
-			a.hint("labctl net cleanup %s shows what is no longer needed; labctl net rollback %s takes the move back", p.Host, p.Host)
+			if !a.json() {
+				a.hint("to take the move back: %s", a.line("net", "rollback", p.Host))
+			}
+			a.next("to see what is no longer needed", "net", "cleanup", p.Host)
+		} else {
+			a.next("where it stands", "net", "status", p.Host)
 		}
 		return nil
 	case exitUnchanged:
+		a.next("where it stands", "net", "status", p.Host)
 		return exitWith(exitUnchanged, fmt.Errorf("%s: %s; everything is as it was%s", p.Host, outcomeWords(out.Outcome), because(out.Cause)))
 	}
 	err := exitWith(exitChanged, fmt.Errorf("%s: %s, and not as it was%s", p.Host, outcomeWords(out.Outcome), because(out.Cause)))
 	switch {
 	case out.Outcome == network.Rescued, run.Journal.Rescued() && !out.Gone:
-		return hintf(err, "%s", rescuedHint(p.Host))
+		a.afterRescue(p.Host)
 	case out.Outcome == network.Unknown && help != nil && help.done.State == "typed":
-		return hintf(err, "labctl net resume %s looks again; all keys are out, so look at the cable and at the console", p.Host)
+		err = hintf(err, "all keys are out: look at the cable and at the console")
+		a.next("to look again", "net", "resume", p.Host)
 	case out.Gone && keyboard != "":
 		recipe := ""
 		if help != nil {
 			recipe = help.job.arg
 		}
-		return hintf(err, "labctl net resume %s looks again; %s", p.Host, typeHint(p.Host, recipe))
+		err = hintf(err, "%s", a.typeHint(p.Host, recipe))
+		a.next("to look again", "net", "resume", p.Host)
 	case out.Gone:
-		return hintf(err, "labctl net resume %s looks again; if the host stays away, its console has Network Restore Options", p.Host)
+		err = hintf(err, "if the host stays away, its console has Network Restore Options")
+		a.next("to look again", "net", "resume", p.Host)
+	default:
+		err = hintf(err, "to take it back: %s", a.line("net", "rollback", p.Host))
+		a.next("to finish", "net", "resume", p.Host)
 	}
-	return hintf(err, "labctl net resume %s finishes, labctl net rollback %s takes it back", p.Host, p.Host)
+	return err
 }
 
 // requests counts what was sent on the paths in use, and the logouts that

@@ -73,7 +73,8 @@ func (a *app) netCleanup(ctx context.Context, name, via string, named []string) 
 		return err
 	}
 	if s.State != "connected" {
-		return exitWith(exitUnsafe, fmt.Errorf("vCenter shows %s as %s: what it tells about its network is old", t.Name, s.State))
+		return hintf(exitWith(exitUnsafe, fmt.Errorf("vCenter shows %s as %s: what it tells about its network is old", t.Name, s.State)),
+			"again when vCenter has it back; --via esxi does what the host can do alone")
 	}
 	vmk := firstOf(t.Host.Network.VMK, "vmk0")
 	own, err := a.ownSwitches(t.Name, named)
@@ -109,6 +110,7 @@ func (a *app) netCleanup(ctx context.Context, name, via string, named []string) 
 	}
 	if len(r.Items) == 0 {
 		a.say("%s has nothing left over", t.Name)
+		a.next("where it stands", "net", "status", t.Name)
 		return a.result(r, func(*page) {})
 	}
 	if safe == 0 {
@@ -116,7 +118,7 @@ func (a *app) netCleanup(ctx context.Context, name, via string, named []string) 
 			return err
 		}
 		if len(named) == 0 {
-			a.hint("labctl net cleanup %s --switch NAME also takes one that labctl did not make or empty", t.Name)
+			a.say("--switch NAME also takes one that labctl did not make or empty")
 		}
 		return nil
 	}
@@ -125,7 +127,7 @@ func (a *app) netCleanup(ctx context.Context, name, via string, named []string) 
 			if err := a.result(r, list); err != nil {
 				return err
 			}
-			a.hint("labctl net cleanup %s --yes removes what is safe", t.Name)
+			a.next("to remove what is safe", "net", "cleanup", t.Name, "--yes")
 			return nil
 		}
 		pg := a.page(a.stderr)

@@ -24,8 +24,8 @@ func (a *app) noOpenJournal(host string) error {
 	if !j.Open() {
 		return nil
 	}
-	return hintf(exitWith(exitUnsafe, fmt.Errorf("an earlier migration of %s is not finished: %s", host, j.Path)),
-		"labctl net status %s tells what is left; labctl net resume %s or labctl net rollback %s ends it", host, host, host)
+	err = exitWith(exitUnsafe, fmt.Errorf("an earlier migration of %s is not finished: %s", host, j.Path))
+	return hintf(hintf(err, "to finish it, or undo it: %s", a.line("net", "resume", host)), "what is left of it: %s", a.line("net", "status", host))
 }
 
 // latestJournal returns the host's newest journal, nil if there is none.
@@ -112,7 +112,7 @@ func (a *app) netContinue(ctx context.Context, verb, name, file string, f *netFl
 	}
 	if j.CleanedUp() && verb == "rollback" {
 		return hintf(exitWith(exitUnsafe, fmt.Errorf("%s was cleaned up after this move: what it goes back to is gone", p.Host)),
-			"labctl net apply %s --to %s plans the way back anew", p.Host, p.From)
+			"to plan the way back anew: %s", a.line("net", "plan", p.Host, "--to", string(p.From)))
 	}
 	accept := f.accept
 	if verb == "resume" && a.yes {
@@ -151,6 +151,9 @@ func (a *app) netContinue(ctx context.Context, verb, name, file string, f *netFl
 func (a *app) nothingToDo(verb string, res *netApplyResult, why string) error {
 	if verb == "resume" && res.Outcome != network.Applied {
 		res.Exit = exitUnchanged
+	}
+	if res.Host != "" {
+		a.next("where it stands", "net", "status", res.Host)
 	}
 	a.say("%s; there is nothing to %s", why, map[string]string{"resume": "finish", "rollback": "take back"}[verb])
 	if err := a.result(res, func(*page) {}); err != nil {
@@ -330,29 +333,36 @@ func (a *app) netStatus(ctx context.Context, name, via string) error {
 	}
 	switch {
 	case r.Open && r.Rescued:
-		a.hint("%s", rescuedHint(t.Name))
+		a.afterRescue(t.Name)
 		return exitWith(exitPending, nil)
 	case r.Open && (r.Away || r.Unread != "") && t.Host.Keyboard != "":
-		a.hint("%s; then labctl net status %s", typeHint(t.Name, ""), t.Name)
+		a.hint("%s", a.typeHint(t.Name, ""))
+		a.next("then", "net", "status", t.Name)
 		return exitWith(exitPending, nil)
 	case r.Open:
-		a.hint("labctl net resume %s finishes or undoes it, labctl net rollback %s takes it back", t.Name, t.Name)
+		a.hint("to take it back: %s", a.line("net", "rollback", t.Name))
+		a.next("to finish it, or undo it", "net", "resume", t.Name)
 		return exitWith(exitPending, nil)
 	case r.LeftOver > 0:
-		a.hint("labctl net cleanup %s shows what is no longer needed", t.Name)
+		a.next("to see what is no longer needed", "net", "cleanup", t.Name)
+	case r.Unread != "":
+		a.next("a look at everything that can be wrong", "doctor")
+	case r.NowKind != "":
+		a.next("to see what a move would change", "net", "plan", t.Name, "--to", otherKind(r.NowKind))
 	}
 	return nil
 }
 
-// rescuedHint is the way on for a host that its console has brought back.
-func rescuedHint(host string) string {
-	return fmt.Sprintf("labctl net resume %s moves what is left to the switch that the host is on now; labctl net rollback %s goes back to where it was cut off", host, host)
+// afterRescue is the way on for a host that its console has brought back.
+func (a *app) afterRescue(host string) {
+	a.hint("to go back to where it was cut off: %s", a.line("net", "rollback", host))
+	a.next("to move what is left to the switch that the host is on now", "net", "resume", host)
 }
 
 // typeHint is the way back for a host that is gone and has a keyboard. recipe is
 // the one in use, or "".
-func typeHint(host, recipe string) string {
-	return fmt.Sprintf("if the host stays away: labctl recipe run %s --host %s types into its console", firstOf(recipe, "restore-standard-switch"), host)
+func (a *app) typeHint(host, recipe string) string {
+	return "if the host stays away, to type into its console: " + a.line("recipe", "run", firstOf(recipe, "restore-standard-switch"), "--host", host)
 }
 
 func writeNetStatus(p *page, r *netStatusResult, vmk string) {

@@ -188,6 +188,7 @@ func (a *app) planRescue(ctx context.Context, t *target, f *rescueFlags, s *netw
 			return nil, err
 		}
 		a.sayNotes(verdict)
+		a.next("what it does in each world", "recipe", "check", f.recipe, "--host", p.Host)
 		err := exitWith(exitUnsafe, fmt.Errorf("%s: --rescue %s is not proved safe for what a failed move through %s leaves, management on a %s switch: nothing was changed",
 			p.Host, j.recipe.Name, p.Via, strings.Join(bad, " or ")))
 		if len(verdict.Missing) == 0 || verdict.Missing[0].Fact == "management" {
@@ -196,6 +197,7 @@ func (a *app) planRescue(ctx context.Context, t *target, f *rescueFlags, s *netw
 		return nil, hintf(err, "what would settle it: --fact %s=…", verdict.Missing[0].Fact)
 	}
 	if worst := worstEnd(right); !slices.Contains(rescuing, worst) {
+		a.next("what the recipes do", "recipe", "list")
 		return nil, hintf(exitWith(exitUnsafe, fmt.Errorf("%s: recipe %s ends with: %s; that is no way to bring a host back unattended, and nothing was changed", p.Host, j.recipe.Name, worst)),
 			"restore-standard-switch is one; labctl recipe run types any")
 	}

@@ -213,6 +213,13 @@ func TestRescueByHand(t *testing.T) {
 	if st.code != exitPending || !strings.Contains(st.stdout, `"away": true`) || !strings.Contains(st.stderr, "labctl recipe run restore-standard-switch") {
 		t.Errorf("status of a host that is gone: exit %d\n%s%s", st.code, st.stdout, st.stderr)
 	}
+	// By what vCenter answered it has taken the change back: that is known now.
+	if r := l.run("host", "show", "nuc01", "-o", "json"); !strings.Contains(r.stdout, `"value": "distributed"`) {
+		t.Errorf("show: exit %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	if r := l.run("recipe", "check", "restore-standard-switch", "--host", "nuc01"); r.code != exitDone || strings.Contains(r.stderr, "has acted on the network") {
+		t.Errorf("check: exit %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
 	if r := l.run("recipe", "run", "restore-standard-switch", "--host", "nuc01", "--yes"); r.code != exitDone || !strings.Contains(r.stderr, "labctl net resume nuc01") {
 		t.Fatalf("recipe run: exit %d\n%s%s", r.code, r.stdout, r.stderr)
 	}
@@ -225,7 +232,7 @@ func (l *lab) resumesRescued() {
 	t := l.t
 	t.Helper()
 	st := l.run("net", "status", "nuc01")
-	for _, want := range []string{"brought back from the console", "without an uplink", "photonbox", "hint: labctl net resume nuc01 moves what is left"} {
+	for _, want := range []string{"brought back from the console", "without an uplink", "photonbox", "hint: to move what is left to the switch that the host is on now: labctl net resume nuc01"} {
 		if st.code != exitPending || !strings.Contains(st.stdout+st.stderr, want) {
 			t.Errorf("status: exit %d, %q is missing\n%s%s", st.code, want, st.stdout, st.stderr)
 		}
@@ -258,7 +265,7 @@ func TestRescueRollbackRefused(t *testing.T) {
 	if got := l.run(withRescue()...); got.rescued(t).Outcome != "rescued" {
 		t.Fatalf("exit %d\n%s%s", got.code, got.stdout, got.stderr)
 	}
-	if r := l.run(with("rollback", "--timeout", "5s")...); r.code != exitChanged || !strings.Contains(r.stderr, "labctl net resume nuc01 moves what is left") {
+	if r := l.run(with("rollback", "--timeout", "5s")...); r.code != exitChanged || !strings.Contains(r.stderr, "to move what is left to the switch that the host is on now: labctl net resume nuc01") {
 		t.Fatalf("rollback: exit %d\n%s%s", r.code, r.stdout, r.stderr)
 	}
 	l.resumesRescued()

@@ -55,12 +55,12 @@ func (a *app) findRecipe(arg string) (*recipes.Recipe, error) {
 	}
 	err = usagef("no recipe is called %s", arg)
 	if missing.Near != "" {
-		return nil, hintf(err, "did you mean %s?", missing.Near)
+		return nil, hintf(hintf(err, "to list them: labctl recipe list"), "did you mean %s?", missing.Near)
 	}
 	if _, statErr := os.Stat(arg); statErr == nil {
 		return nil, hintf(err, "a file is named with a slash: %s", "./"+arg)
 	}
-	return nil, hintf(err, "labctl recipe list shows them; a file ends in .yaml or has a slash in its path")
+	return nil, hintf(err, "a file ends in .yaml or has a slash in its path; to list the recipes: labctl recipe list")
 }
 
 // recipeFault reports the faults of a recipe with their places and lines, and
@@ -73,6 +73,7 @@ func (a *app) recipeFault(err error) error {
 		for _, e := range bad {
 			a.sayPlace(e)
 		}
+		a.nextLine = "when it is corrected: " + a.again()
 		return exitWith(exitUsage, nil)
 	case errors.As(err, &fact), errors.Is(err, fs.ErrNotExist):
 		return usagef("%w", err)
@@ -188,6 +189,7 @@ check goes by what its keys do.`,
 			for _, r := range recipes.Library() {
 				v.Recipes = append(v.Recipes, headOf(r))
 			}
+			a.next("what one does, and whether it is right", "recipe", "check", "restore-standard-switch")
 			return a.result(v, func(p *page) {
 				t := table{header: []string{"RECIPE", "RISK", "ESXI", "WHAT IT DOES"}}
 				for _, r := range v.Recipes {
@@ -328,6 +330,7 @@ What would settle it is named, with the way to learn it.`,
 				return err
 			}
 			a.sayNotes(verdict)
+			a.afterVerdict(args[0], cmd.Flag("host").Value.String(), verdict)
 			return verdictExit(verdict)
 		},
 	}
@@ -402,6 +405,7 @@ nothing, asks for nothing, and passes no judgement: that is labctl recipe check.
 			if err != nil {
 				return err
 			}
+			a.nextLine = "whether it is right for a host: " + a.like("recipe", "check", args[0])
 			return a.result(newShown(r, verdict), func(p *page) {
 				for line := range strings.SplitSeq(strings.TrimRight(string(r.Source), "\r\n"), "\n") {
 					p.printf("%s\n", strings.TrimSuffix(line, "\r"))

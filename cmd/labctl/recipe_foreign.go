@@ -77,6 +77,9 @@ func (a *app) give(out foreign, file string, src []byte) error {
 		return err
 	}
 	out.File = file
+	if strings.HasPrefix(a.cmd.CommandPath(), "labctl recipe import") {
+		a.next("whether it is right for a host", "recipe", "check", slashed(file))
+	}
 	return a.result(out, func(p *page) { p.printf("wrote %s\n", file) })
 }
 

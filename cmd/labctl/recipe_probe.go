@@ -107,7 +107,7 @@ func (a *app) newProber(j *job) (recipes.Prober, error) {
 		p.pin = pin
 		p.stranger = func(got string) {
 			a.warn("at the address of %s another certificate answers than its own (%s): another machine has the address, or the host has a new certificate", j.host.Name, got)
-			a.hint("labctl host trust %s looks at it", j.host.Name)
+			a.hint("to look at it: %s", a.line("host", "trust", j.host.Name))
 		}
 	}
 	if address != "" {

@@ -95,8 +95,9 @@ func (a *app) record(ctx context.Context, file string, facts map[string]string) 
 	if err := os.WriteFile(file, src, 0o600); err != nil {
 		return fmt.Errorf("write the recipe: %w", err)
 	}
+	a.next("to play it on a simulated host", "recipe", "rehearse", slashed(file))
 	return a.result(recipeRecorded{1, r.Name, file, len(r.Steps), v.Verdict}, func(out *page) {
-		out.printf("%s: %d steps, %s for what is known of the host; labctl recipe check %s tells more\n", file, len(r.Steps), string(v.Verdict), file)
+		out.printf("%s: %d steps, %s for what is known of the host\n", file, len(r.Steps), string(v.Verdict))
 	})
 }
 

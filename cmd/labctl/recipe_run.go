@@ -417,9 +417,14 @@ func (a *app) refuse(j *job) error {
 		return err
 	}
 	a.sayNotes(v)
+	host := ""
+	if j.host != nil {
+		host = j.host.Name
+	}
+	a.afterVerdict(j.arg, host, v)
 	refusal := exitWith(exitUnsafe, &recipes.UnsafeError{Verdict: v})
 	if len(v.Risks) > 0 && !j.rehearse {
-		return hintf(refusal, "a fact that settles it is the way; who knows better accepts each risk by name: --accept-risk %s", strings.Join(v.Risks, ","))
+		return hintf(refusal, "a fact that settles it is the way; who knows better accepts each risk by name, which labctl help NAME explains: --accept-risk %s", strings.Join(v.Risks, ","))
 	}
 	return refusal
 }
@@ -440,6 +445,7 @@ func (a *app) runRecipe(cmd *cobra.Command, arg string, f *running, rehearse boo
 		return j.noDevice
 	}
 	if f.dryRun {
+		a.afterVerdict(j.arg, "", j.verdict)
 		return a.result(newJudged(j.verdict), func(p *page) { a.writeVerdict(p, j.verdict, j.facts, j.vars.Layout, false) })
 	}
 	if f.speed > 0 && !j.sim && f.speed != 1 {
@@ -589,7 +595,6 @@ func (a *app) warnOfLife(ctx context.Context, j *job) bool {
 		}
 		if up, err := j.vars.Prober.Probe(ctx, c); err == nil && up {
 			a.warn("%s already: %s is for a host that is cut off, and ends with: %s", c, j.recipe.Name, worstEnd(j.verdict))
-			a.hint("labctl net plan %s shows what its API can do instead", j.name())
 			return true
 		}
 		return false
@@ -685,24 +690,8 @@ func (a *app) typeRecipe(ctx context.Context, j *job, f *running) error {
 	if failed := a.result(res, func(p *page) { res.write(p, j) }); err == nil {
 		err = failed
 	}
-	if err == nil && j.host != nil && !j.sim && j.host.URL != "" && slices.ContainsFunc(rescuing, func(e dcui.Effect) bool { return e.String() == res.Effect }) {
-		a.hintBack(j.host.Name)
-	}
+	a.afterRun(j, err)
 	return err
-}
-
-// hintBack is the way on for a host that a recipe has brought back.
-func (a *app) hintBack(host string) {
-	open := false
-	if m, err := a.latestJournal(host); err == nil && m != nil {
-		open = m.Open()
-		m.Close()
-	}
-	if open {
-		a.hint("labctl net status %s shows where it stands, and that its move is not finished; labctl net resume %s goes on from there", host, host)
-		return
-	}
-	a.hint("labctl net show %s shows where it stands", host)
 }
 
 // openFor opens the keyboard of a job; the model behind sim: becomes the host
@@ -892,7 +881,7 @@ func (a *app) runFault(kb *keyboard, err error) error {
 	case errors.As(err, &verify) && kb.Model != nil:
 		return hintf(exitWith(exitChanged, fmt.Errorf("%w; the simulated host is at %s", err, kb.Model.World().At())), "%s", otherEnd)
 	case errors.As(err, &verify):
-		return hintf(exitWith(exitChanged, err), "all keys were delivered; look at the host, or run labctl net show")
+		return hintf(exitWith(exitChanged, err), "all keys were delivered: look at the host")
 	case errors.As(err, &typing) && typing.Lost:
 		return hintf(exitWith(exitChanged, err), "a key may have landed or not; nothing was typed after it, and the next run begins with its anchor")
 	}

@@ -60,7 +60,7 @@ func recipeSchema() ([]byte, error) {
 		effects = append(effects, e.String())
 	}
 	conditions := node{
-		"reachable": target, "unreachable": target, "closed": target, "icmp": target, "led": target,
+		"reachable": target, "unreachable": target, "closed": target, "icmp": target, "led": target, "usb-reset": target,
 		"effect": define("effect", node{"enum": effects}), "selected": text("label of the item under the cursor"),
 	}
 	for n, v := range facts {
@@ -71,14 +71,14 @@ func recipeSchema() ([]byte, error) {
 	for n, v := range conditions {
 		loose[n] = v
 	}
-	condition := define("condition", node{"anyOf": []any{node{"enum": []string{"led", "icmp"}}, closed("what has to hold", loose)}})
+	condition := define("condition", node{"anyOf": []any{node{"enum": []string{"led", "icmp", "usb-reset"}}, closed("what has to hold", loose)}})
 	// A way may be empty: nothing to do there.
 	ways := node{"then": node{"anyOf": []any{node{"$ref": "#/$defs/steps"}, node{"type": "array", "maxItems": 0}, node{"type": "null"}}}}
 	ways["else"] = ways["then"]
 	for n, v := range loose {
 		ways[n] = v
 	}
-	probe := define("probe", node{"anyOf": []any{node{"enum": []string{"led", "icmp"}}, closed("what has to hold; then and else are the steps for either answer", ways)}})
+	probe := define("probe", node{"anyOf": []any{node{"enum": []string{"led", "icmp", "usb-reset"}}, closed("what has to hold; then and else are the steps for either answer", ways)}})
 	pace := define("pace", closed("how keys are typed; each pause as in 50ms", node{"hold": duration, "gap": duration, "lead": duration}))
 	actions := node{
 		"keys":   text("keys as they stand: F2 TAB ${password} ENTER DOWN×4 \"text\" ALT+F2"),
@@ -163,13 +163,13 @@ func TestRecipeSchemaAgrees(t *testing.T) {
 	}
 	const head = "recipe: x\nsecrets: {password: root}\n"
 	for src, good := range map[string]bool{
-		head + "steps: [anchor, login, {login: F12}, {select: View System Logs}, {confirm: y}, {leave: menu}, leave]\n": true,
-		head + "steps: [{keys: F2 TAB, when: {esxi: [6.0, 7.0]}, pace: {gap: 1s}, note: hm}]\n":                         true,
-		head + "steps: [{wait: 3s}, {wait: {reachable: {tcp: 22}}}, {hold: {key: F10, for: 1s}}, {probe: led}]\n":       true,
-		head + "steps: [{probe: {ssh: on, within: 10s, then: [], else: [{toggle: {SSH: on}}]}}]\n":                      true,
-		head + "steps: [{wait: {ssh: on, then: [], else: [anchor]}}]\n":                                                 false,
-		head + "steps: [{steps: [anchor, login], when: {ssh: off}}]\nverify: [ssh: on, screen: welcome]\n":              true,
-		head + "risk: harmless\nsteps: [anchor]\n":                                                                      false,
+		head + "steps: [anchor, login, {login: F12}, {select: View System Logs}, {confirm: y}, {leave: menu}, leave]\n":               true,
+		head + "steps: [{keys: F2 TAB, when: {esxi: [6.0, 7.0]}, pace: {gap: 1s}, note: hm}]\n":                                       true,
+		head + "steps: [{wait: 3s}, {wait: {reachable: {tcp: 22}}}, {hold: {key: F10, for: 1s}}, {probe: led}, {probe: usb-reset}]\n": true,
+		head + "steps: [{probe: {ssh: on, within: 10s, then: [], else: [{toggle: {SSH: on}}]}}]\n":                                    true,
+		head + "steps: [{wait: {ssh: on, then: [], else: [anchor]}}]\n":                                                               false,
+		head + "steps: [{steps: [anchor, login], when: {ssh: off}}]\nverify: [ssh: on, screen: welcome]\n":                            true,
+		head + "risk: harmless\nsteps: [anchor]\n":                                                                                    false,
 		head + "steps: []\n":                                  false,
 		head + "riks: toggle\nsteps: [anchor]\n":              false,
 		head + "steps: [logn]\n":                              false,

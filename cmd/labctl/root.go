@@ -28,8 +28,11 @@ type app struct {
 	streamed bool         // an event was written, so the result ends a stream
 
 	insecureWarning        sync.Once
-	saidFacts              string      // the host whose learned facts were told
-	asking                 atomic.Bool // a question is on the terminal
+	saidFacts              string         // the host whose learned facts were told
+	hinted                 string         // the last hint
+	nextLine               string         // what to type next, see next
+	cmd                    *cobra.Command // that runs; nil before its flags are parsed
+	asking                 atomic.Bool    // a question is on the terminal
 	load                   func() (*settings, error)
 	passwords              passwords
 	stdoutLock, stderrLock sync.Mutex
@@ -44,8 +47,9 @@ func (a *app) execute(ctx context.Context) int {
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	a.report(ctx, err)
+	a.sayNext(ctx, cmd, err)
 	return exitCode(ctx, err)
 }
 
@@ -100,7 +104,7 @@ stale, 5 failed and everything is as it was, 6 failed and not as it was,
 		if err != nil {
 			return err
 		}
-		a.set = *set
+		a.set, a.cmd = *set, cmd
 		a.load = sync.OnceValues(func() (*settings, error) { return loadSettings(a.flags, a.env) })
 		if a.verbose {
 			a.log = slog.New(tint.NewTextHandler(lockedWriter{a}, &tint.Options{

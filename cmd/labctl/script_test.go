@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -20,6 +21,7 @@ import (
 //
 //	exits N command …    runs a command that must end with exit code N
 //	labsim [flags]       starts the simulated homelab; LABCTL_CONFIG leads to it
+//	expand FILE          puts variables' values into a file
 //	control METHOD PATH [JSON]    asks its control address; the answer is stdout
 //
 // and the variables TLS_URL and TLS_SHA256 of a server that shows a certificate.
@@ -40,6 +42,7 @@ func TestScripts(t *testing.T) {
 			"exits":   scriptExits,
 			"labsim":  scriptLabsim,
 			"control": scriptControl,
+			"expand":  scriptExpand,
 		},
 	})
 }
@@ -69,6 +72,16 @@ func scriptLabsim(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(func() { p.Stop() })
 	ts.Setenv("LABSIM_CONTROL", p.Control)
 	ts.Setenv("LABCTL_CONFIG", p.Config)
+	src := ts.ReadFile(p.Config)
+	c, err := parseConfig(p.Config, []byte(src))
+	ts.Check(err)
+	ts.Setenv("LABSIM_ESXI", c.Hosts[0].URL)
+	ts.Setenv("LABSIM_VCENTER", c.VCenter.URL)
+	for name, file := range map[string]string{"LABSIM_PASSWORD": c.Hosts[0].PasswordFile, "LABSIM_VCENTER_PASSWORD": c.VCenter.PasswordFile} {
+		if file != "" {
+			ts.Setenv(name, strings.TrimSpace(ts.ReadFile(file)))
+		}
+	}
 }
 
 func scriptControl(ts *testscript.TestScript, neg bool, args []string) {
@@ -79,4 +92,12 @@ func scriptControl(ts *testscript.TestScript, neg bool, args []string) {
 	body, err := p.Ask(args[0], args[1], strings.Join(args[2:], " "))
 	ts.Check(err)
 	fmt.Fprint(ts.Stdout(), string(body))
+}
+
+func scriptExpand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: expand FILE")
+	}
+	file := ts.MkAbs(args[0])
+	ts.Check(os.WriteFile(file, []byte(os.Expand(ts.ReadFile(file), ts.Getenv)), 0o600))
 }

@@ -35,7 +35,8 @@ func (a *app) say(format string, args ...any) {
 
 // hint gives advice, apart from the fact it belongs to.
 func (a *app) hint(format string, args ...any) {
-	a.stderrLines("labctl: hint: ", fmt.Sprintf(format, args...))
+	a.hinted = fmt.Sprintf(format, args...)
+	a.stderrLines("labctl: hint: ", a.hinted)
 }
 
 // warn is for what the command did not stop at.
@@ -270,6 +271,9 @@ func (t *table) write(p *page) {
 	}
 	widths := fitColumns(rows, columns, room)
 	if widths == nil {
+		widths = lastNarrowed(rows, columns, room)
+	}
+	if widths == nil {
 		t.records(p, rows, styles)
 		return
 	}
@@ -300,10 +304,41 @@ func (t *table) write(p *page) {
 // tableGap is the room between two columns.
 const tableGap = 2
 
-// hang wraps a cell under its own indent.
+// lastNarrowed leaves all columns as they are but the last, which gets the rest of
+// the room; words that are longer are broken. It is nil where too little is left.
+func lastNarrowed(rows [][]string, columns, room int) []int {
+	const least = 20
+	widths := make([]int, columns)
+	for _, r := range rows {
+		for i, c := range r {
+			widths[i] = max(widths[i], visible(c))
+		}
+	}
+	for _, w := range widths[:columns-1] {
+		room -= w
+	}
+	if room < least {
+		return nil
+	}
+	widths[columns-1] = room
+	return widths
+}
+
+// hang wraps a cell under its own indent, and breaks words that are longer.
 func hang(text string, width int) []string {
 	lead := text[:len(text)-len(strings.TrimLeft(text, " "))]
-	out := wrap(text, max(width-len(lead), 1))
+	width = max(width-len(lead), 1)
+	var parts []string
+	for word := range strings.FieldsSeq(text) {
+		for r := []rune(word); ; r = r[width:] {
+			if len(r) <= width {
+				parts = append(parts, string(r))
+				break
+			}
+			parts = append(parts, string(r[:width]))
+		}
+	}
+	out := wrap(strings.Join(parts, " "), width)
 	for i := range out {
 		out[i] = lead + out[i]
 	}

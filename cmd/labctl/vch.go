@@ -126,13 +126,13 @@ func (a *app) vchError(err error) error {
 	)
 	switch {
 	case errors.As(err, &bundle):
-		return hintf(exitWith(exitUsage, err), "--bundle DIR names the folder with appliance.iso and bootstrap.iso of a VIC 1.5 release")
+		return hintf(exitWith(exitUsage, err), "--bundle DIR names the folder with appliance.iso and bootstrap.iso of a VIC 1.5 release; what is needed: labctl help vch")
 	case errors.As(err, &missing):
-		return hintf(exitWith(exitUsage, err), "labctl vch ls lists them")
+		return hintf(exitWith(exitUsage, err), "to list them: %s", a.like("vch", "ls"))
 	case errors.As(err, &ambiguous):
-		return hintf(exitWith(exitUsage, err), "give the id instead of the name")
+		return hintf(exitWith(exitUsage, err), "give the id instead of the name; to list them: %s", a.like("vch", "ls"))
 	case errors.As(err, &running):
-		return hintf(exitWith(exitUnsafe, err), "nothing was removed; --force removes running containers too")
+		return hintf(exitWith(exitUnsafe, err), "nothing was removed; to remove running containers too: %s", a.again("--force"))
 	}
 	return err
 }
@@ -173,6 +173,11 @@ vCenter knows by another id), or creating when it was never finished.`,
 			if list == nil {
 				list = []vch.Entry{}
 			}
+			if len(list) == 0 {
+				a.nextLine = "to make one: " + a.like("vch", "up", "t1")
+			} else {
+				a.nextLine = "to look into one: " + a.like("vch", "inspect", list[0].Name)
+			}
 			return a.result(vchListResult{1, list}, func(pg *page) { a.writeVCHs(pg, list) })
 		},
 	}
@@ -182,7 +187,7 @@ vCenter knows by another id), or creating when it was never finished.`,
 
 func (a *app) writeVCHs(pg *page, list []vch.Entry) {
 	if len(list) == 0 {
-		a.say("there is no VCH; labctl vch up NAME makes one")
+		a.say("there is no VCH")
 		return
 	}
 	t := table{header: []string{"NAME", "ID", "VERSION", "POWER", "DOCKER", "CONTAINERS", "MARKER", "EXPIRES"}}
@@ -233,6 +238,11 @@ off or broken shows as well. VIC 0.4's keys are read too.
 			}
 			for _, problem := range d.Problems {
 				a.warn("%s: %s", d.Name, problem)
+			}
+			if d.Power == "on" && d.DockerHost != "" {
+				a.nextLine = "to run a container in it: " + a.like("vch", "test", args[0])
+			} else {
+				a.nextLine = "what its appliance says: " + a.like("vch", "logs", args[0])
 			}
 			return a.result(vchInspectResult{1, d}, func(pg *page) { writeVCH(pg, d, vmx) })
 		},

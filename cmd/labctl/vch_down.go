@@ -62,7 +62,7 @@ func (f *vchDownFlags) check(names []string) error {
 	case (f.all || f.expired) && len(names) > 0:
 		return usagef("%s is named, and --all or --expired chooses too: give one of them", names[0])
 	case !f.all && !f.expired && len(names) == 0:
-		return hintf(usagef("which VCH is missing"), "labctl vch ls lists them")
+		return hintf(usagef("which VCH is missing"), "to list them: labctl vch ls")
 	}
 	for i, n := range names {
 		if n == "" || slices.Contains(names[:i], n) {
@@ -87,6 +87,7 @@ func (a *app) vchDown(ctx context.Context, f *vchDownFlags, names []string) erro
 		}
 		if len(names) == 0 {
 			a.say("no VCH is to be removed")
+			a.nextLine = "what is there: " + a.like("vch", "ls")
 			return a.result(vchDownResult{Version: 1, VCHs: []vch.Removal{}}, func(*page) {})
 		}
 	}
@@ -118,6 +119,7 @@ func (a *app) vchDown(ctx context.Context, f *vchDownFlags, names []string) erro
 		return a.vchError(err)
 	}
 	out := vchDownResult{Version: 1, VCHs: res}
+	a.nextLine = "what is there now: " + a.like("vch", "ls")
 	for _, r := range res {
 		if len(r.Left) > 0 {
 			out.Exit = exitChanged
@@ -130,7 +132,7 @@ func (a *app) vchDown(ctx context.Context, f *vchDownFlags, names []string) erro
 		return err
 	}
 	if out.Exit != 0 {
-		return hintf(exitWith(out.Exit, fmt.Errorf("not everything could be removed")), "labctl vch down tries the rest again")
+		return hintf(exitWith(out.Exit, fmt.Errorf("not everything could be removed")), "to try the rest again: %s", a.again())
 	}
 	return nil
 }

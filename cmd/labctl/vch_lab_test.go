@@ -22,6 +22,10 @@ import (
 // vchPaths are the two ways to make VCHs, each with a scene that allows it.
 var vchPaths = []struct{ name, scene string }{{"vcenter", "nuc"}, {"esxi", "standalone"}}
 
+// vchModes are the flags of up for the two kinds of kill: keys take longer to
+// make than all the rest of an up, and half of the kills are without.
+var vchModes = map[string][]string{"before": {"vch", "up", "t1", "--tls", "none"}, "after": {"vch", "up", "t1"}}
+
 // vchThings is everything in the lab that a vch command could touch, and the
 // calls so far.
 func (l *lab) vchThings() (things string, calls []string) {
@@ -137,7 +141,7 @@ func TestVCHUpKilled(t *testing.T) {
 			for k := 1; k <= len(calls); k++ {
 				for _, when := range []string{"before", "after"} {
 					l.reset()
-					err := l.killed([]string{"vch", "up", "t1"}, fmt.Sprintf(`{"fault":"hold","call":%d,"when":"%s"}`, k, when))
+					err := l.killed(vchModes[when], fmt.Sprintf(`{"fault":"hold","call":%d,"when":"%s"}`, k, when))
 					if err != nil && !errors.Is(err, errEnded) {
 						t.Fatal(err)
 					}
@@ -170,7 +174,7 @@ func TestVCHDownKilled(t *testing.T) {
 			for k := 1; k <= len(calls); k++ {
 				for _, when := range []string{"before", "after"} {
 					l.reset()
-					l.run("vch", "up", "t1").want(t, exitDone)
+					l.run(vchModes[when]...).want(t, exitDone)
 					_, sofar := l.vchThings()
 					err := l.killed([]string{"vch", "down", "t1"}, fmt.Sprintf(`{"fault":"hold","call":%d,"when":"%s"}`, len(sofar)+k, when))
 					if err != nil && !errors.Is(err, errEnded) {
@@ -270,7 +274,7 @@ func TestVCHExitCodes(t *testing.T) {
 	r.want(t, exitUnchanged, "vicadmin did not start", "nothing of it is left", "labctl vch logs t1")
 	l.run("vch", "logs", "t1").want(t, exitDone, "this was saved")
 	r = l.run("vch", "up", "t1", "--keep", "-o", "json")
-	r.want(t, exitChanged, `"outcome":"kept"`, "labctl vch down t1 removes it")
+	r.want(t, exitChanged, `"outcome":"kept"`, "kept until vch down: resource pool t1", "labctl vch logs t1")
 	l.heal()
 	l.run("vch", "down", "t1").want(t, exitDone)
 	if d := cmp.Diff(before, first2(l.vchThings())); d != "" {

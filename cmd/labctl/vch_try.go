@@ -52,9 +52,9 @@ func (a *app) vchTest(ctx context.Context, p *vchPlace, name, image, certs strin
 	}
 	switch {
 	case d.Power != "on":
-		return fmt.Errorf("%s is powered off", d.Name)
+		return hintf(fmt.Errorf("%s is powered off", d.Name), "what its appliance said: %s", a.like("vch", "logs", d.Name))
 	case d.DockerHost == "":
-		return hintf(fmt.Errorf("%s has no address yet", d.Name), "labctl vch inspect %s shows how far it is", d.Name)
+		return hintf(fmt.Errorf("%s has no address yet", d.Name), "how far it is: %s", a.like("vch", "inspect", d.Name))
 	}
 	t, err := a.vchTLS(d, certs)
 	if err != nil {
@@ -62,6 +62,7 @@ func (a *app) vchTest(ctx context.Context, p *vchPlace, name, image, certs strin
 	}
 	client := vch.NewDocker(d.DockerHost, t)
 	defer client.Close()
+	client.Limit = a.set.Timeout
 	view := &vchProgress{a: a}
 	res, err := client.Test(ctx, s.Client, image, func(e vch.Event) { e.VCH = d.Name; view.on(e) })
 	view.end()
@@ -79,8 +80,10 @@ func (a *app) vchTest(ctx context.Context, p *vchPlace, name, image, certs strin
 		}
 	})
 	if err == nil {
+		a.nextLine = "when it is no longer needed: " + a.like("vch", "down", name)
 		return shown
 	}
+	a.nextLine = "what its appliance says: " + a.like("vch", "logs", name)
 	code := exitFailed
 	if res.ID != "" && !res.Removed {
 		code = exitChanged

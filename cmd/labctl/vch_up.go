@@ -619,13 +619,18 @@ func (a *app) vchRefused(e *vch.InvalidError, requests int) error {
 	}
 	bad := 0
 	for _, f := range e.Findings {
+		if !f.Warning && bad == 0 {
+			a.next("why, and what to do", "help", f.Code)
+		}
 		if f.Warning {
 			a.warn("%s", f.Text)
 			continue
 		}
 		bad++
 		a.say("%s", f.Text)
-		a.hint("%s", firstOf(vchAdvice[f.Code], "labctl help "+f.Code+" says what to do"))
+		if h := vchAdvice[f.Code]; h != "" {
+			a.hint("%s", h)
+		}
 	}
 	word := "thing speaks"
 	if bad > 1 {
@@ -637,6 +642,7 @@ func (a *app) vchRefused(e *vch.InvalidError, requests int) error {
 // vchFailure is the error of a run in which not every VCH came up.
 func (a *app) vchFailure(res vchUpResult) error {
 	if res.Exit == 0 {
+		a.nextLine = "to run a container in it: " + a.like("vch", "test", res.VCHs[0].Name)
 		return nil
 	}
 	var lines []string
@@ -648,15 +654,15 @@ func (a *app) vchFailure(res vchUpResult) error {
 		line := v.Name + ": " + v.Error
 		switch {
 		case v.Outcome == "kept":
-			line += "; kept: " + strings.Join(v.Left, ", ")
-			hint = "labctl vch logs " + v.Name + " shows the appliance's log, labctl vch down " + v.Name + " removes it"
+			line += "; kept until vch down: " + strings.Join(v.Left, ", ")
+			hint = "what its appliance says: " + a.line("vch", "logs", v.Name)
 		case len(v.Left) > 0:
 			line += "; left: " + strings.Join(v.Left, ", ")
-			hint = "labctl vch down " + v.Name + " removes the rest"
+			hint = "to remove the rest: " + a.like("vch", "down", v.Name)
 		default:
 			line += "; nothing of it is left"
 			if v.Log != "" && hint == "" {
-				hint = "its log was saved: labctl vch logs " + v.Name
+				hint = "its log was saved: " + a.like("vch", "logs", v.Name)
 			}
 		}
 		lines = append(lines, line)

@@ -48,6 +48,11 @@ func (a *app) vchLogs(ctx context.Context, p *vchPlace, name string) error {
 		return err
 	}
 	res.Log = string(text)
+	if res.Saved == "" {
+		a.nextLine = "how it stands: " + a.like("vch", "inspect", name)
+	} else {
+		a.nextLine = "to try again: " + a.like("vch", "up", name)
+	}
 	return a.result(res, func(pg *page) {
 		for line := range strings.Lines(res.Log) {
 			pg.printf("%s\n", strings.TrimRight(line, "\r\n"))

@@ -65,6 +65,7 @@ func get(t *testing.T, url string) (int, string) {
 }
 
 func TestTheGoldenKeysBoot(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{Scene: "vch", Boot: 20 * time.Millisecond})
 	st := vchOf(t, l, "vch1", "up", "failed")
 	if st.Phase != "up" || st.Pool != "vch1" {
@@ -259,8 +260,10 @@ func (v *vch) power(on bool) {
 }
 
 func TestAVCHBootsOnBothPaths(t *testing.T) {
+	t.Parallel()
 	for _, path := range []string{"vcenter", "esxi"} {
 		t.Run(path, func(t *testing.T) {
+			t.Parallel()
 			l := start(t, Options{Scene: "standard", Boot: 20 * time.Millisecond})
 			before := l.State()
 			v := deploy(t, l, path, "t1", nil)
@@ -348,6 +351,7 @@ func TestAVCHBootsOnBothPaths(t *testing.T) {
 }
 
 func TestWhatKeepsAVCHFromBooting(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{Scene: "standard", Boot: time.Millisecond})
 	golden := map[string]string{}
 	v := deploy(t, l, "esxi", "t1", func(keys map[string]string) {
@@ -526,6 +530,7 @@ func TestWhatKeepsAVCHFromBooting(t *testing.T) {
 }
 
 func TestClientCertificatesAndPlainDocker(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{Scene: "standard", Boot: time.Millisecond})
 	ca, err := selfSigned("ca")
 	if err != nil {
@@ -571,6 +576,7 @@ func TestClientCertificatesAndPlainDocker(t *testing.T) {
 }
 
 func TestHostsWithoutWhatAVCHNeeds(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{Scene: "standard"})
 	c := connect(t, l, "esxi")
 	serial := func() bool {
@@ -621,6 +627,7 @@ func TestHostsWithoutWhatAVCHNeeds(t *testing.T) {
 }
 
 func TestTheFirstLabsVCH(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{Scene: "vic-0.4"})
 	for _, path := range []string{"esxi", "vcenter"} {
 		c := connect(t, l, path)
@@ -641,6 +648,7 @@ func TestTheFirstLabsVCH(t *testing.T) {
 }
 
 func TestTheConfigurationHasABundle(t *testing.T) {
+	t.Parallel()
 	for _, scene := range []string{"nuc", "standalone"} {
 		l := start(t, Options{Scene: scene})
 		file := filepath.Join(t.TempDir(), "lab.yaml")

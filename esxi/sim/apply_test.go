@@ -53,6 +53,7 @@ func switchOp(op, name string, spec *types.HostVirtualSwitchSpec) []types.HostVi
 // Each case is one call, judged on its end state. The numbers are those of the invariants in the package's plan:
 // what real hosts enforce.
 func TestApplyJudgesTheEndState(t *testing.T) {
+	t.Parallel()
 	type config = types.HostNetworkConfig
 	standardPolicy := func(active ...string) *types.HostNetworkPolicy {
 		return &types.HostNetworkPolicy{NicTeaming: &types.HostNicTeamingPolicy{NicOrder: &types.HostNicOrderPolicy{ActiveNic: active}}}
@@ -190,6 +191,7 @@ func TestApplyJudgesTheEndState(t *testing.T) {
 }
 
 func TestApplyKeepsWhatIsNotMentioned(t *testing.T) {
+	t.Parallel()
 	w := worldOf(t, "nuc")
 	was := w.hosts[0].vmks[0]
 	after, _, err := w.apply(networkChange{host: "nuc01", config: toStandard(20), mode: "modify"})
@@ -221,6 +223,7 @@ func TestApplyKeepsWhatIsNotMentioned(t *testing.T) {
 }
 
 func TestAnUplinkKeepsItsPortUnlessToldOtherwise(t *testing.T) {
+	t.Parallel()
 	w := worldOf(t, "two-uplinks")
 	ports := func(w *world) (list []string) {
 		for _, u := range w.hosts[0].proxies[0].uplinks {
@@ -247,6 +250,7 @@ func TestAnUplinkKeepsItsPortUnlessToldOtherwise(t *testing.T) {
 }
 
 func TestStaticPortsAreFinite(t *testing.T) {
+	t.Parallel()
 	w := worldOf(t, "standard")
 	d := w.editDVS(dvsUUID)
 	g := d.group("dvportgroup-21")
@@ -284,6 +288,7 @@ func isFault[F types.BaseMethodFault](err error) bool {
 }
 
 func TestEphemeralPortsComeAndGo(t *testing.T) {
+	t.Parallel()
 	w := worldOf(t, "ephemeral")
 	count := func(w *world) (n int) {
 		for _, p := range w.switches[0].ports {
@@ -313,6 +318,7 @@ func TestEphemeralPortsComeAndGo(t *testing.T) {
 }
 
 func TestAPortForgetsWhatItOverrodeWhenItsCardLeaves(t *testing.T) {
+	t.Parallel()
 	w := worldOf(t, "awkward")
 	port := w.vm("nuc01/before-upgrade").nics[0].attach.port
 	if w.switches[0].port(port).override == nil {
@@ -333,6 +339,7 @@ func TestAPortForgetsWhatItOverrodeWhenItsCardLeaves(t *testing.T) {
 }
 
 func TestRewireJudgesCards(t *testing.T) {
+	t.Parallel()
 	standard := func(label string) types.BaseVirtualDeviceBackingInfo {
 		return &types.VirtualEthernetCardNetworkBackingInfo{VirtualDeviceDeviceBackingInfo: types.VirtualDeviceDeviceBackingInfo{DeviceName: label}}
 	}
@@ -397,6 +404,7 @@ func TestRewireJudgesCards(t *testing.T) {
 }
 
 func TestReconfigureJudgesMembers(t *testing.T) {
+	t.Parallel()
 	backing := func(pnics ...string) types.BaseDistributedVirtualSwitchHostMemberBacking {
 		b := &types.DistributedVirtualSwitchHostMemberPnicBacking{}
 		for _, p := range pnics {
@@ -443,6 +451,7 @@ func TestReconfigureJudgesMembers(t *testing.T) {
 // A cable that ends in an access port carries untagged frames only: the reason why a restored standard switch answers
 // where the tagged port groups did not.
 func TestAnAccessPortCarriesUntaggedFramesOnly(t *testing.T) {
+	t.Parallel()
 	w := worldOf(t, "nuc")
 	w.editHost("nuc01").wire.access = 999
 	if ok, reason := w.management("nuc01"); ok || !strings.Contains(reason, "drops tag 20") {

@@ -96,6 +96,7 @@ func settings(pairs ...string) Deed {
 
 // What keys do to a host's network, in every scene where it makes a difference.
 func TestDeeds(t *testing.T) {
+	t.Parallel()
 	restore := Deed{What: deedStandard}
 	wipe := Deed{What: deedWiped}
 	dhcp := settings("ipv4", "dhcp")
@@ -133,6 +134,7 @@ func TestDeeds(t *testing.T) {
 		{"what the lab does not know", "nuc", []Deed{{What: "ping test"}}, "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt 192.168.20.11", "distributed"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			l, desk := startDesks(t, tc.scene)
 			first := l.State()
 			for range 2 { // the second time after a reset
@@ -174,6 +176,7 @@ func TestDeeds(t *testing.T) {
 
 // A restored switch takes what is left of an earlier one.
 func TestRestoreUsesWhatIsThere(t *testing.T) {
+	t.Parallel()
 	l, desk := startDesks(t, "nuc")
 	c := connect(t, l, "vcenter")
 	if err := c.update(types.HostNetworkConfig{
@@ -191,6 +194,7 @@ func TestRestoreUsesWhatIsThere(t *testing.T) {
 
 // A host that has lost the uplink of its distributed switch gets it back.
 func TestRestoreDistributed(t *testing.T) {
+	t.Parallel()
 	l, desk := startDesks(t, "nuc")
 	c := connect(t, l, "esxi")
 	_ = c.update(types.HostNetworkConfig{ProxySwitch: []types.HostProxySwitchConfig{{ChangeOperation: "edit", Uuid: dvsUUID,
@@ -206,6 +210,7 @@ func TestRestoreDistributed(t *testing.T) {
 
 // Faults that wait for a host's next network change do not care who makes it.
 func TestFaultsStrikeAtTheConsoleToo(t *testing.T) {
+	t.Parallel()
 	l, desk := startDesks(t, "nuc")
 	if err := l.Arm(Fault{Fault: "wire-vlan", Host: "nuc01", VLAN: 999}); err != nil {
 		t.Fatal(err)
@@ -218,6 +223,7 @@ func TestFaultsStrikeAtTheConsoleToo(t *testing.T) {
 
 // A vCenter that takes its change back does not undo what was done at the console to the rest of the host.
 func TestRollbackLeavesTheHostAlone(t *testing.T) {
+	t.Parallel()
 	l, desk := startDesks(t, "nuc")
 	c := connect(t, l, "vcenter")
 	done := make(chan error, 1)
@@ -234,6 +240,7 @@ func TestRollbackLeavesTheHostAlone(t *testing.T) {
 
 // The facts of a console are those of its host, whoever changes it.
 func TestConsoleLearns(t *testing.T) {
+	t.Parallel()
 	l, desk := startDesks(t, "nuc")
 	d := desk("nuc01")
 	if d.Facts["management"] != "distributed" || len(d.Facts) != 12 || d.Password != l.Hosts()[0].Password {
@@ -259,11 +266,13 @@ func TestConsoleLearns(t *testing.T) {
 
 // Agents and restarts end every session with the host, and only the agents leave its VMs alone.
 func TestAbsence(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		deed string
 		lit  bool
 	}{{deedAgents, true}, {deedRestart, false}, {deedReset, false}} {
 		t.Run(tc.deed, func(t *testing.T) {
+			t.Parallel()
 			l, desk := startDesks(t, "nuc")
 			c := connect(t, l, "esxi")
 			desk("nuc01").do(t, l, Deed{What: tc.deed})
@@ -292,6 +301,7 @@ func TestAbsence(t *testing.T) {
 
 // After a reset of its configuration root has no password, and the host a lease.
 func TestSystemReset(t *testing.T) {
+	t.Parallel()
 	l, desk := startDesks(t, "standard")
 	desk("nuc01").do(t, l, Deed{What: "ssh on"}, Deed{What: deedReset})
 	if h := l.State().Hosts[0]; h.SSH || h.Power != "booting" || h.Vmkernels[0].IP != "192.168.1.151" {
@@ -310,6 +320,7 @@ func TestSystemReset(t *testing.T) {
 }
 
 func TestLockdownKeepsRootOut(t *testing.T) {
+	t.Parallel()
 	l, desk := startDesks(t, "nuc")
 	d := desk("nuc01")
 	d.do(t, l, Deed{What: "lockdown on"})
@@ -328,6 +339,7 @@ func TestLockdownKeepsRootOut(t *testing.T) {
 
 // The API and the console turn the same switches.
 func TestServices(t *testing.T) {
+	t.Parallel()
 	l, desk := startDesks(t, "rack")
 	for _, path := range []string{"vcenter", "esxi"} {
 		c := connect(t, l, path)
@@ -409,6 +421,7 @@ func TestServices(t *testing.T) {
 
 // Keys reach each console alone, also when many type at once and the lab is reset meanwhile.
 func TestManyKeyboards(t *testing.T) {
+	t.Parallel()
 	l, desk := startDesks(t, "rack")
 	var wg sync.WaitGroup
 	names := []string{"nuc01", "nuc02", "nuc03", "nested-esxi", "nested-esxi-02", "nested-esxi-03"}
@@ -456,6 +469,7 @@ func TestManyKeyboards(t *testing.T) {
 
 // A lab without consoles says so.
 func TestWithoutConsoles(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	res, err := http.Get("http://" + l.ControlAddr() + "/console/nuc01")
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 // govmomi's own client of esxcli is the measure of what goes over the wire.
 func TestConsoleLayout(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	for _, via := range []string{"vcenter", "esxi"} {
 		c := connect(t, l, via)

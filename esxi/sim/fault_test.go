@@ -21,6 +21,7 @@ import (
 )
 
 func TestFaultsAreReadStrictly(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct{ json, err string }{
 		{`{"fault": "wire-vlan", "host": "nuc01", "vlan": 999}`, ""},
 		{`{"fault": "link-down", "host": "nuc01", "pnic": "vmnic0", "when": "next-change"}`, ""},
@@ -73,6 +74,7 @@ func FuzzParseFault(f *testing.F) {
 }
 
 func TestAFaultNamesWhatThereIs(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	for _, f := range []Fault{
 		{Fault: "wire-vlan", Host: "nuc09", VLAN: 9},
@@ -89,6 +91,7 @@ func TestAFaultNamesWhatThereIs(t *testing.T) {
 func moved(l *Lab) bool { return l.State().Hosts[0].Management.SwitchKind == "standard" }
 
 func TestRequestFaults(t *testing.T) {
+	t.Parallel()
 	update := func(c *client) error { return c.update(toStandard(20)) }
 	for _, tc := range []struct {
 		fault Fault
@@ -136,6 +139,7 @@ func isConnectionLost(err error) bool {
 }
 
 func TestCountsAndPaths(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	vc, direct := connect(t, l, "vcenter"), connect(t, l, "esxi")
 	ping := func(c *client) error {
@@ -165,8 +169,10 @@ func TestCountsAndPaths(t *testing.T) {
 }
 
 func TestAHeldRequestWaits(t *testing.T) {
+	t.Parallel()
 	for _, when := range []string{"before", "after"} {
 		t.Run(when, func(t *testing.T) {
+			t.Parallel()
 			l := start(t, Options{})
 			c := connect(t, l, "vcenter")
 			if err := l.Arm(Fault{Fault: "hold", Call: 1, When: when, Method: "UpdateNetworkConfig"}); err != nil {
@@ -188,6 +194,7 @@ func TestAHeldRequestWaits(t *testing.T) {
 }
 
 func TestAHeldRequestEndsWithItsClient(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	c := connect(t, l, "vcenter")
 	if err := l.Arm(Fault{Fault: "hold", Call: 1, Method: "UpdateNetworkConfig"}); err != nil {
@@ -206,6 +213,7 @@ func TestAHeldRequestEndsWithItsClient(t *testing.T) {
 }
 
 func TestTheWireBecomesAnAccessPort(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	if err := l.Arm(Fault{Fault: "wire-vlan", Host: "nuc01", VLAN: 999}); err != nil {
 		t.Fatal(err)
@@ -229,6 +237,7 @@ func TestTheWireBecomesAnAccessPort(t *testing.T) {
 }
 
 func TestAnUntaggedMoveSurvivesTheAccessPort(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	if err := l.Arm(Fault{Fault: "wire-vlan", Host: "nuc01", VLAN: 999}); err != nil {
 		t.Fatal(err)
@@ -243,6 +252,7 @@ func TestAnUntaggedMoveSurvivesTheAccessPort(t *testing.T) {
 }
 
 func TestLinkDown(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	if err := l.Arm(Fault{Fault: "link-down", Host: "nuc01", Pnic: "vmnic0", When: "next-change"}); err != nil {
 		t.Fatal(err)
@@ -270,6 +280,7 @@ func TestLinkDown(t *testing.T) {
 }
 
 func TestASilentHostHangsAndComesBack(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	c := connect(t, l, "esxi")
 	if err := l.Arm(Fault{Fault: "silent", Host: "nuc01"}); err != nil {
@@ -302,6 +313,7 @@ func isTimeout(err error) bool {
 }
 
 func TestHalfDeadEndpoints(t *testing.T) {
+	t.Parallel()
 	for _, path := range []string{"vcenter", "esxi"} {
 		l := start(t, Options{})
 		c := connect(t, l, path)
@@ -322,6 +334,7 @@ func TestHalfDeadEndpoints(t *testing.T) {
 }
 
 func TestVCenterDown(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	if err := l.Arm(Fault{Fault: "vcenter-down"}); err != nil {
 		t.Fatal(err)
@@ -335,6 +348,7 @@ func TestVCenterDown(t *testing.T) {
 }
 
 func TestDelays(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	c := connect(t, l, "vcenter")
 	took := func(f func() error) time.Duration {
@@ -378,6 +392,7 @@ func TestDelays(t *testing.T) {
 }
 
 func TestStandingStates(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	vc := connect(t, l, "vcenter")
 	if err := l.Arm(Fault{Fault: "host-state", Host: "nuc01", State: "maintenance"}); err != nil {
@@ -404,6 +419,7 @@ func TestStandingStates(t *testing.T) {
 }
 
 func TestABusyVM(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	for _, f := range []Fault{{Fault: "busy", VM: "photonbox"}, {Fault: "busy", Host: "nuc01"}} {
 		if err := l.Arm(f); err != nil {
@@ -452,6 +468,7 @@ func TestABusyVM(t *testing.T) {
 }
 
 func TestVMEditsFail(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{Scene: "standard"})
 	if err := l.Arm(Fault{Fault: "vm-edit", VM: "photonbox", Count: 1}); err != nil {
 		t.Fatal(err)
@@ -469,6 +486,7 @@ func TestVMEditsFail(t *testing.T) {
 }
 
 func TestControlIsForPrograms(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	do := func(method, path, body string, edit func(*http.Request)) (int, string) {
 		t.Helper()
@@ -532,6 +550,7 @@ func TestControlIsForPrograms(t *testing.T) {
 
 // A lost host resets what is open, also where nobody is speaking, and closes what is opened.
 func TestALostHostResetsConnections(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	u, err := url.Parse(l.Hosts()[0].URL)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 )
 
 func TestEverySceneStandsAndAnswers(t *testing.T) {
+	t.Parallel()
 	pictures := map[string]string{
 		"nuc":         "DVS0[vmnic0=Uplink 1] vmk0→DVS-Mgmt connected",
 		"standard":    "vSwitch0[vmnic0] DVS0[] vmk0→Management Network connected",
@@ -38,6 +39,7 @@ func TestEverySceneStandsAndAnswers(t *testing.T) {
 	}
 	for _, sc := range Scenes() {
 		t.Run(sc.Name, func(t *testing.T) {
+			t.Parallel()
 			l := start(t, Options{Scene: sc.Name})
 			if got := picture(l); got != pictures[sc.Name] {
 				t.Errorf("%s, want %s", got, pictures[sc.Name])
@@ -72,6 +74,7 @@ func TestEverySceneStandsAndAnswers(t *testing.T) {
 }
 
 func TestPasswordsAreChecked(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	for _, e := range []Endpoint{l.VCenter(), l.Hosts()[0]} {
 		if _, err := dial(t, e); err != nil {
@@ -86,6 +89,7 @@ func TestPasswordsAreChecked(t *testing.T) {
 }
 
 func TestResetRestoresEverythingAndKeepsTheKeys(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	vcenter, host := l.VCenter(), l.Hosts()[0]
 	first := l.State()
@@ -123,6 +127,7 @@ func TestResetRestoresEverythingAndKeepsTheKeys(t *testing.T) {
 }
 
 func TestResetTakesBackWhatIsNotNetworking(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	c := connect(t, l, "vcenter")
 	ctx := t.Context()
@@ -155,6 +160,7 @@ func TestResetTakesBackWhatIsNotNetworking(t *testing.T) {
 }
 
 func TestResetForgetsRollbackEvents(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	c := connect(t, l, "vcenter")
 	if err := c.update(toStandard(99)); !fault.Is(err, &types.NetworkDisruptedAndConfigRolledBack{}) {
@@ -174,6 +180,7 @@ func TestResetForgetsRollbackEvents(t *testing.T) {
 
 // What a vCenter client began before a reset must not act after it.
 func TestAResetEndsWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{RollbackAfter: 10 * time.Second})
 	c := connect(t, l, "vcenter")
 	lost := make(chan error, 1)
@@ -195,6 +202,7 @@ func TestAResetEndsWhatIsUnderWay(t *testing.T) {
 }
 
 func TestAWaitForUpdatesSeesTheChange(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	c := connect(t, l, "vcenter")
 	seen := make(chan error, 1)
@@ -226,6 +234,7 @@ func TestAWaitForUpdatesSeesTheChange(t *testing.T) {
 
 // A read sees the world before a change or after it, never half of it: it waits while one is being shown.
 func TestAReadWaitsForAChangeToBeComplete(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	c := connect(t, l, "vcenter")
 	s := l.site.Load()
@@ -246,6 +255,7 @@ func TestAReadWaitsForAChangeToBeComplete(t *testing.T) {
 }
 
 func TestManyClientsAtOnce(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{Scene: "ephemeral", RollbackAfter: 20 * time.Millisecond})
 	var wg sync.WaitGroup
 	for i := range 6 {
@@ -274,6 +284,7 @@ func TestManyClientsAtOnce(t *testing.T) {
 }
 
 func TestTheConfigWorksAsItIs(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	file := filepath.Join(t.TempDir(), "labctl.yaml")
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
@@ -312,6 +323,7 @@ func TestTheConfigWorksAsItIs(t *testing.T) {
 }
 
 func TestRackHostsAreSeparate(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{Scene: "rack"})
 	if n := len(l.Hosts()); n != 3 {
 		t.Fatalf("%d hosts", n)
@@ -330,6 +342,7 @@ func TestRackHostsAreSeparate(t *testing.T) {
 }
 
 func TestTheRollbackSettingIsTheVCenters(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	c := connect(t, l, "vcenter")
 	query := func() string {
@@ -368,6 +381,7 @@ func TestTheRollbackSettingIsTheVCenters(t *testing.T) {
 }
 
 func TestAClosedLabStaysClosed(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	dir := l.site.Load().dir
 	l.Close()
@@ -385,6 +399,7 @@ func TestAClosedLabStaysClosed(t *testing.T) {
 
 // vcsim alone would wait for a client that is gone, polling, until the process ends.
 func TestAWaitEndsWithItsClient(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	c := connect(t, l, "vcenter")
 	waits := func() int {

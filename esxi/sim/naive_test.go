@@ -15,6 +15,7 @@ import (
 // The ways people try first, each on both paths: through the vCenter the host comes back but the job is not done, in a
 // direct session the host is stranded.
 func TestNaiveWaysStrandOrRollBack(t *testing.T) {
+	t.Parallel()
 	prepare := func(c *client) error { // a switch and a port group beside the distributed one: harmless, left behind
 		ctx := c.t.Context()
 		if err := c.network().AddVirtualSwitch(ctx, "vSwitch0", &types.HostVirtualSwitchSpec{NumPorts: 128}); err != nil {
@@ -125,6 +126,7 @@ func eventually[T comparable](t *testing.T, get func() T, want T) {
 }
 
 func TestARolledBackHostIsAsItWas(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	c := connect(t, l, "vcenter")
 	before := l.State().Hosts[0]
@@ -155,6 +157,7 @@ func TestARolledBackHostIsAsItWas(t *testing.T) {
 }
 
 func TestWithoutRollbackTheHostStaysLost(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	if err := l.Arm(Fault{Fault: "rollback-off"}); err != nil {
 		t.Fatal(err)
@@ -177,6 +180,7 @@ func TestWithoutRollbackTheHostStaysLost(t *testing.T) {
 // The vCenter's VM sits on the host. Moving the host is right and still cuts the vCenter off, unless someone moves the
 // VM's card in the meantime.
 func TestAVCenterOnTheHostCutsItselfOff(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{Scene: "vcsa"})
 	c := connect(t, l, "vcenter")
 	err := c.update(toStandard(20))
@@ -206,6 +210,7 @@ func TestAVCenterOnTheHostCutsItselfOff(t *testing.T) {
 }
 
 func TestTheVCenterNoticesDirectChanges(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	vc, direct := connect(t, l, "vcenter"), connect(t, l, "esxi")
 	if err := direct.update(toStandard(20)); err != nil {
@@ -229,6 +234,7 @@ func TestTheVCenterNoticesDirectChanges(t *testing.T) {
 }
 
 func TestBothInventoriesShowOneTruth(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	vc, direct := connect(t, l, "vcenter"), connect(t, l, "esxi")
 	if vc.host.Name != "nuc01" || strings.Contains(direct.host.Name, "nuc") {
@@ -264,6 +270,7 @@ func TestBothInventoriesShowOneTruth(t *testing.T) {
 }
 
 func TestServicesFollowTheWorld(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	c := connect(t, l, "vcenter")
 	this := *c.host.ConfigManager.VirtualNicManager
@@ -291,6 +298,7 @@ func TestServicesFollowTheWorld(t *testing.T) {
 }
 
 func TestNetworkHintsTellTheVLANs(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	c := connect(t, l, "vcenter")
 	hints, err := c.network().QueryNetworkHint(t.Context(), []string{"vmnic0"})

@@ -129,6 +129,7 @@ func (c *client) upload(file string, data []byte) error {
 func paths(t *testing.T, f func(t *testing.T, l *Lab, c, other *client, net types.BaseVirtualDeviceBackingInfo)) {
 	for path, other := range map[string]string{"vcenter": "esxi", "esxi": "vcenter"} {
 		t.Run(path, func(t *testing.T) {
+			t.Parallel()
 			l := start(t, Options{Scene: "standard"})
 			f(t, l, connect(t, l, path), connect(t, l, other), standardBacking("VM Network"))
 		})
@@ -136,6 +137,7 @@ func paths(t *testing.T, f func(t *testing.T, l *Lab, c, other *client, net type
 }
 
 func TestAnApplianceIsMadeAndSeenOnBothPaths(t *testing.T) {
+	t.Parallel()
 	paths(t, func(t *testing.T, l *Lab, c, other *client, net types.BaseVirtualDeviceBackingInfo) {
 		before := l.State()
 		pool := c.pool("t1")
@@ -268,6 +270,7 @@ func TestAnApplianceIsMadeAndSeenOnBothPaths(t *testing.T) {
 }
 
 func TestFilesOverHTTP(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{Scene: "standard"})
 	body := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
 	for _, path := range []string{"vcenter", "esxi"} {
@@ -351,6 +354,7 @@ func TestFilesOverHTTP(t *testing.T) {
 }
 
 func TestAFolderIsDestroyedWithEverythingInIt(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{Scene: "standard"})
 	c, direct := connect(t, l, "vcenter"), connect(t, l, "esxi")
 	folder, err := c.vmFolder().CreateFolder(within(t), "t1")
@@ -385,6 +389,7 @@ func TestAFolderIsDestroyedWithEverythingInIt(t *testing.T) {
 }
 
 func TestTheFirewallIsOneOnBothPaths(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	open := func(c *client) bool {
 		fs, err := c.host1().ConfigManager().FirewallSystem(within(t))

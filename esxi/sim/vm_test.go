@@ -87,6 +87,7 @@ func (c *client) card(name string) *types.VirtualEthernetCard {
 }
 
 func TestCardsMoveInBothInventories(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{Scene: "standard"})
 	vc, direct := connect(t, l, "vcenter"), connect(t, l, "esxi")
 	before := vc.card("photonbox")
@@ -132,6 +133,7 @@ func TestCardsMoveInBothInventories(t *testing.T) {
 
 // An unknown label takes plain vcsim down with it.
 func TestAnUnknownLabelIsRefused(t *testing.T) {
+	t.Parallel()
 	for _, path := range []string{"vcenter", "esxi"} {
 		l := start(t, Options{})
 		c := connect(t, l, path)
@@ -179,8 +181,10 @@ func (c *client) create(name string, backing types.BaseVirtualDeviceBackingInfo)
 }
 
 func TestANewVMIsPartOfTheWorld(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct{ path, peer, scene string }{{"vcenter", "esxi", "nuc"}, {"esxi", "vcenter", "ephemeral"}} {
 		t.Run(tc.path, func(t *testing.T) {
+			t.Parallel()
 			l := start(t, Options{Scene: tc.scene})
 			here, there := connect(t, l, tc.path), connect(t, l, tc.peer)
 			if err := here.create("fresh", dvBacking("dvportgroup-22")); err != nil {
@@ -274,6 +278,7 @@ func TestANewVMIsPartOfTheWorld(t *testing.T) {
 }
 
 func TestTemplatesAndSnapshots(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{Scene: "awkward"})
 	for _, path := range []string{"vcenter", "esxi"} {
 		c := connect(t, l, path)
@@ -299,6 +304,7 @@ func TestTemplatesAndSnapshots(t *testing.T) {
 }
 
 func TestAPortOverridesItsGroup(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{Scene: "awkward"})
 	c := connect(t, l, "vcenter")
 	ref, err := c.finder().Network(t.Context(), "DVS0")
@@ -330,6 +336,7 @@ func TestAPortOverridesItsGroup(t *testing.T) {
 }
 
 func TestManyCardsMoveAtOnce(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{Scene: "standard", VMs: 12})
 	c := connect(t, l, "vcenter")
 	vms := l.State().Hosts[0].VMs
@@ -361,6 +368,7 @@ func TestManyCardsMoveAtOnce(t *testing.T) {
 }
 
 func TestThreeHundredVMs(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("building 300 VMs takes seconds")
 	}
@@ -384,6 +392,7 @@ func TestThreeHundredVMs(t *testing.T) {
 }
 
 func TestDistributedSwitchOnTheWire(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	c := connect(t, l, "vcenter")
 	ctx := t.Context()
@@ -486,6 +495,7 @@ func TestDistributedSwitchOnTheWire(t *testing.T) {
 }
 
 func TestAHostTellsLittleOfDistributedSwitches(t *testing.T) {
+	t.Parallel()
 	l := start(t, Options{})
 	c := connect(t, l, "esxi")
 	ctx := t.Context()

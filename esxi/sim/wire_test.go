@@ -185,6 +185,7 @@ func picture(l *Lab) string {
 }
 
 func TestOneCallMovesThereAndBack(t *testing.T) {
+	t.Parallel()
 	for _, path := range []string{"vcenter", "esxi"} {
 		t.Run(path, func(t *testing.T) {
 			scene := "nuc"

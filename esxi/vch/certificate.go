@@ -110,6 +110,10 @@ func NewCertificates(r CertRequest) (*Certificates, error) {
 	return c, err
 }
 
+// newKey makes a key. It is what takes longest of a certificate, and tests that
+// are about something else do it once.
+var newKey = func(bits int) (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, bits) }
+
 // sign makes a key pair, unless it is given one, and has it signed by parent, or
 // by itself.
 func sign(t *x509.Certificate, own *rsa.PrivateKey, parent *x509.Certificate, parentKey *rsa.PrivateKey, bits int) (cert, key []byte, private *rsa.PrivateKey, err error) {
@@ -117,7 +121,7 @@ func sign(t *x509.Certificate, own *rsa.PrivateKey, parent *x509.Certificate, pa
 		return nil, nil, nil, fmt.Errorf("make a certificate: %w", err)
 	}
 	if private = own; own == nil {
-		if private, err = rsa.GenerateKey(rand.Reader, bits); err != nil {
+		if private, err = newKey(bits); err != nil {
 			return fail(err)
 		}
 	}

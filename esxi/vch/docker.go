@@ -2,6 +2,7 @@ package vch
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -20,6 +21,8 @@ import (
 
 // Docker is the API of a VCH's Docker endpoint, version 1.25.
 type Docker struct {
+	Limit time.Duration // longest wait for an image, and for a container's end; 0 is taskLimit
+
 	host   string // host:port
 	scheme string
 	http   *http.Client
@@ -77,6 +80,9 @@ func (d *Docker) call(ctx context.Context, op, method, path string, query url.Va
 		var out *url.Error
 		if errors.As(err, &out) {
 			err = out.Err
+		}
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
 		}
 		return nil, fmt.Errorf("%s at %s: %w", op, d.host, err)
 	}
@@ -192,7 +198,7 @@ func (d *Docker) Test(ctx context.Context, c *esxi.Client, image string, on func
 	res := &TestResult{Image: image}
 	const api = "/v" + DockerAPI
 	say("pull %s", image)
-	if err := d.pull(ctx, api, image); err != nil {
+	if err := d.patiently(ctx, on, "pull "+image, func(ctx context.Context) error { return d.pull(ctx, api, image) }); err != nil {
 		return res, err
 	}
 	say("create a container")
@@ -203,7 +209,7 @@ func (d *Docker) Test(ctx context.Context, c *esxi.Client, image string, on func
 		return res, err
 	}
 	res.ID = made.ID
-	err := d.runTest(ctx, c, api, res, say)
+	err := d.runTest(ctx, c, api, res, on, say)
 	// It is removed also after an interrupt or a failure.
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), dockerCall)
 	defer cancel()
@@ -213,23 +219,45 @@ func (d *Docker) Test(ctx context.Context, c *esxi.Client, image string, on func
 	return res, errors.Join(err, gone)
 }
 
-func (d *Docker) runTest(ctx context.Context, c *esxi.Client, api string, res *TestResult, say func(string, ...any)) error {
+// patiently does what takes as long as an image or a container takes, tells of
+// it, and gives it up in the end.
+func (d *Docker) patiently(ctx context.Context, on func(Event), what string, do func(context.Context) error) error {
+	limit := cmp.Or(d.Limit, taskLimit)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, &slowError{limit})
+	defer cancel()
+	stop := beat(func(so time.Duration) { on(Event{Kind: "waiting", Text: fmt.Sprintf("%s, after %v", what, so)}) })
+	defer stop()
+	err := do(ctx)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)) {
+		err = fmt.Errorf("%s: %w", what, context.Cause(ctx))
+	}
+	return err
+}
+
+func (d *Docker) runTest(ctx context.Context, c *esxi.Client, api string, res *TestResult, on func(Event), say func(string, ...any)) error {
 	at := api + "/containers/" + res.ID
 	say("start it")
 	if err := d.ask(ctx, "start the container", http.MethodPost, at+"/start", nil, nil, nil); err != nil {
 		return err
 	}
-	waited, err := d.call(ctx, "wait for the container", http.MethodPost, at+"/wait", nil, nil)
+	var end struct{ StatusCode int }
+	err := d.patiently(ctx, on, "wait for the container", func(ctx context.Context) error {
+		waited, err := d.call(ctx, "wait for the container", http.MethodPost, at+"/wait", nil, nil)
+		if err != nil {
+			return err
+		}
+		defer waited.Body.Close()
+		if err := json.NewDecoder(waited.Body).Decode(&end); err != nil {
+			return fmt.Errorf("wait for the container: read the answer: %w", err)
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	var end struct{ StatusCode int }
-	err = json.NewDecoder(waited.Body).Decode(&end)
-	waited.Body.Close()
-	if err != nil {
-		return fmt.Errorf("wait for the container: read the answer: %w", err)
-	}
 	res.Exit = end.StatusCode
+	ctx, cancel := context.WithTimeout(ctx, dockerCall)
+	defer cancel()
 	logs, err := d.call(ctx, "read the container's output", http.MethodGet, at+"/logs", url.Values{"stdout": {"1"}, "stderr": {"1"}}, nil)
 	if err != nil {
 		return err

@@ -129,7 +129,7 @@ func (s *Site) vch(name string) (*Machine, error) {
 // undo takes back what a failed run made, and returns what is left of it.
 func (r *upRun) undo(ctx context.Context) []string {
 	k := &cleaner{c: r.c, on: r.tell, volumes: true, undoing: true}
-	v := &victim{name: r.p.Name, journal: r.job.Journal, made: r.objects}
+	v := &victim{name: r.p.Name, journal: r.job.Journal, made: r.objects, doubt: r.doubt}
 	all := func(err error) (left []string) {
 		for _, o := range r.objects {
 			left = append(left, fmt.Sprintf("%v (perhaps: %v)", o, err))
@@ -170,6 +170,7 @@ type victim struct {
 	journal    *Journal
 	certs      string
 	made       []Object // beside what the journal holds
+	doubt      []Object // of them, those that may still appear
 	objects    []Object // to remove beside machines, with ids
 	dc         Ref
 
@@ -497,6 +498,11 @@ func (k *cleaner) clean(ctx context.Context, victims []*victim) {
 	k.around(ctx, victims)
 	k.check(ctx, victims)
 	for _, v := range victims {
+		for _, o := range v.doubt {
+			if !slices.Contains(v.removed, o.String()) {
+				v.leave("%v (its making was not answered: it may still appear)", o)
+			}
+		}
 		v.settle(k)
 		for _, l := range v.left {
 			k.say(v, "left", l)

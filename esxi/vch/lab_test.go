@@ -2,21 +2,45 @@ package vch
 
 import (
 	"context"
+	"crypto/rsa"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/labctl/labctl/esxi"
 	"github.com/labctl/labctl/esxi/sim/labproc"
 )
 
 func TestMain(m *testing.M) {
+	retryPause, gatherFor, askAgain = 10*time.Millisecond, 10*time.Millisecond, 50*time.Millisecond
+	newKey = sameKeys(newKey)
 	code := m.Run()
 	labproc.Clean()
 	os.Exit(code)
+}
+
+// sameKeys makes three keys of each size, as many as a VCH has, and deals them
+// out again and again.
+func sameKeys(fresh func(bits int) (*rsa.PrivateKey, error)) func(bits int) (*rsa.PrivateKey, error) {
+	var mu sync.Mutex
+	made := map[int][]*rsa.PrivateKey{}
+	next := 0
+	return func(bits int) (*rsa.PrivateKey, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(made[bits]) < 3 {
+			key, err := fresh(bits)
+			made[bits] = append(made[bits], key)
+			return key, err
+		}
+		next++
+		return made[bits][next%3], nil
+	}
 }
 
 // lab is a labsim process.
@@ -31,7 +55,7 @@ type lab struct {
 func startLab(t *testing.T, scene string, args ...string) *lab {
 	t.Helper()
 	dir := t.TempDir()
-	p, err := labproc.Start(dir, append([]string{"--scene", scene, "--boot", "50ms"}, args...)...)
+	p, err := labproc.Start(dir, append([]string{"--scene", scene, "--boot", "20ms"}, args...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

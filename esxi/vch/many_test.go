@@ -243,6 +243,30 @@ func TestInterruptDrains(t *testing.T) {
 	}
 }
 
+// What is not answered in time may still be made: it counts as left, and a later
+// down removes it.
+func TestSlowServer(t *testing.T) {
+	l := startLab(t, "standalone")
+	before := l.state().things()
+	l.endpoints["esxi"].CallTimeout = 600 * time.Millisecond
+	l.arm(`{"fault": "op-delay", "ms": 1500}`)
+	_, _, err := l.up("esxi", l.job("esxi", "t1"), Options{})
+	var up *UpError
+	if !errors.As(err, &up) || len(up.Left) != 1 || !strings.HasPrefix(up.Left[0], "switch t1 (its making was not answered") {
+		t.Fatalf("got %v, %+v", err, up)
+	}
+	for !strings.Contains(l.state().things(), `"t1"`) { // now it is there
+		time.Sleep(50 * time.Millisecond)
+	}
+	l.disarm()
+	if r, _, err := l.down("esxi", l.target("esxi", "t1"), DownOptions{}); err != nil || len(r.Left) > 0 {
+		t.Errorf("%+v %v", r, err)
+	}
+	if d := cmp.Diff(before, l.state().things()); d != "" {
+		t.Errorf("the lab is not as it was:\n%s", d)
+	}
+}
+
 func TestKeep(t *testing.T) {
 	l := startLab(t, "standalone")
 	before := l.state().things()

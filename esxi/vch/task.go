@@ -71,6 +71,14 @@ func (e *slowError) Error() string {
 }
 func (e *slowError) Unwrap() error { return context.DeadlineExceeded }
 
+// Pauses that spare a real server. Tests have one of their own, and shorten
+// them.
+var (
+	retryPause = 300 * time.Millisecond // before the first retry, and twice that before the second
+	gatherFor  = 250 * time.Millisecond // in which changes come together: the appliance writes its keys one by one
+	askAgain   = time.Second            // where the server cannot be waited on
+)
+
 // waitingEvery is the longest that a wait is silent.
 const waitingEvery = 10 * time.Second
 
@@ -154,10 +162,7 @@ func refused(err error) bool {
 
 // Retries of a call that may be repeated: reads, and removals, which find
 // nothing left to do the second time.
-const (
-	retries    = 2
-	retryPause = 300 * time.Millisecond
-)
+const retries = 2
 
 // again repeats what failed and does no harm when it is done twice. A session
 // that has ended, a missing object, a server that keeps silent and an interrupt

@@ -3,7 +3,6 @@ package vch
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"crypto/rsa"
 	"errors"
 	"fmt"
@@ -243,7 +242,7 @@ func (s *shared) certificates(r CertRequest) (*Certificates, error) {
 	s.keyMaking.Lock()
 	defer s.keyMaking.Unlock()
 	if s.key == nil {
-		key, err := rsa.GenerateKey(rand.Reader, cmp.Or(r.KeyBits, defaultKeyBits))
+		key, err := newKey(cmp.Or(r.KeyBits, defaultKeyBits))
 		if err != nil {
 			return nil, fmt.Errorf("make a key: %w", err)
 		}
@@ -265,6 +264,7 @@ type upRun struct {
 	at      made
 	sk      *SecretKey
 	objects []Object // made, or perhaps made
+	doubt   []Object // of them, those whose making was not answered in time
 	part    []Object // folders that another VCH of labctl made, and that this one uses too
 	bridge  string   // port group that this run made
 	now     string   // what is being done
@@ -317,6 +317,9 @@ func (r *upRun) make(ctx context.Context, o Object, call func(context.Context) (
 				return err
 			}
 			return errors.Join(err, r.job.Journal.forget(o))
+		}
+		if ctx.Err() != nil || silent(err) {
+			r.doubt = append(r.doubt, o)
 		}
 		return err
 	}

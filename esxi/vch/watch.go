@@ -32,10 +32,6 @@ func (w *watch) locked(do func()) {
 	do()
 }
 
-// gatherFor is how long changes are let come together before they are asked
-// for: the appliance writes its keys one by one.
-const gatherFor = 250 * time.Millisecond
-
 // longPoll bounds one wait on the server, in seconds. Proxies and firewalls
 // drop what is silent for much longer.
 const longPoll = 50
@@ -98,8 +94,8 @@ func (w *watch) heartbeat(ctx context.Context, late chan<- error) {
 
 var watchedVM = []string{"runtime.powerState", "config.extraConfig"}
 
-// follow waits for changes on the server, and asks once a second where it
-// cannot wait.
+// follow waits for changes on the server, and asks again and again where
+// it cannot wait.
 func (w *watch) follow(ctx context.Context) error {
 	err := w.updates(ctx)
 	var stop *BootError
@@ -126,7 +122,7 @@ func (w *watch) follow(ctx context.Context) error {
 		if err := w.judge(); err != nil {
 			return err
 		}
-		if err := sleep(ctx, time.Second); err != nil {
+		if err := sleep(ctx, askAgain); err != nil {
 			return err
 		}
 	}

@@ -30,6 +30,7 @@ type Board struct {
 const (
 	powerApart = "power it at its PWR port, and let the cable to the host carry no 5 V (VBUS cut): else the two supplies meet, or the board dies with the host's USB power"
 	powerSame  = "the port to the host is also the power input: power the board by its GPIO header or PoE, and let the cable to the host carry no 5 V (VBUS cut)"
+	powerPins  = "the port to the host is also the power input: power the board by its GPIO header, and let the cable to the host carry no 5 V (VBUS cut)"
 	powerPlain = "power it at its own input, and let the cable to the host carry no 5 V (VBUS cut): else the two supplies meet"
 )
 
@@ -45,12 +46,12 @@ var boards = []struct {
 	{"Raspberry Pi Zero", Board{Connector: "the inner micro-USB port, marked USB", Power: powerApart, filters: []string{"pi0"}}},
 	{"Raspberry Pi 3 Model A Plus", Board{Connector: "the USB-A port, with an A-to-A cable", Power: powerPlain, filters: []string{"pi3", "pi3+"}}},
 	{"Raspberry Pi Model A", Board{Connector: "the USB-A port, with an A-to-A cable", Power: powerPlain, filters: []string{"pi1"}}},
-	{"Raspberry Pi 400", Board{Connector: "the USB-C power port", Power: powerSame, filters: []string{"pi4", "pi400"}}},
+	{"Raspberry Pi 400", Board{Connector: "the USB-C power port", Power: powerPins, filters: []string{"pi4", "pi400"}}},
 	{"Raspberry Pi 4", Board{Connector: "the USB-C power port", Power: powerSame, filters: []string{"pi4"}}},
 	{"Raspberry Pi Compute Module 4S", Board{Connector: "the USB device port of its carrier board", Power: powerPlain, filters: []string{"pi4", "cm4s"}}},
 	{"Raspberry Pi Compute Module 4", Board{Connector: "the USB device port of its carrier board", Power: powerPlain, filters: []string{"pi4", "cm4"}}},
 	{"Raspberry Pi Compute Module 5", Board{Connector: "the USB device port of its carrier board", Power: powerPlain, filters: []string{"pi5", "cm5"}}},
-	{"Raspberry Pi 500", Board{Connector: "the USB-C power port", Power: powerSame, filters: []string{"pi5", "pi500"}}},
+	{"Raspberry Pi 500", Board{Connector: "the USB-C power port", Power: powerPins, filters: []string{"pi5", "pi500"}}},
 	{"Raspberry Pi 5", Board{Connector: "the USB-C power port", Power: powerSame, filters: []string{"pi5"}}},
 	{"Raspberry Pi 3 Model B", Board{filters: []string{"pi3"}}},
 	{"Raspberry Pi 2 Model B", Board{filters: []string{"pi2"}}},

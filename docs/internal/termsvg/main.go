@@ -220,35 +220,38 @@ func blank(runs []run) bool {
 	return true
 }
 
-func draw(w io.Writer, s screen, top float64) {
-	for y, runs := range s.lines {
-		at := top + float64(y)*cellHeight
-		for _, r := range runs {
-			front, back := r.seen()
-			x, wide := edge+float64(r.at)*cellWidth, float64(r.cells)*cellWidth
-			if back != "" {
-				fmt.Fprintf(w, "<rect x=\"%.1f\" y=\"%.0f\" width=\"%.1f\" height=\"%d\" fill=\"%s\"/>\n", x, at, wide, cellHeight, back)
-			}
-			// What is only spaces needs no letters; those at the ends are left out.
-			text := strings.TrimLeft(r.text, " ")
-			x += float64(r.cells-len([]rune(text))) * cellWidth
-			text = strings.TrimRight(text, " ")
-			if text == "" {
-				continue
-			}
-			fmt.Fprintf(w, "<text x=\"%.1f\" y=\"%.0f\" textLength=\"%.1f\" xml:space=\"preserve\" fill=\"%s\"", x, at+cellHeight-4, float64(len([]rune(text)))*cellWidth, front)
-			if r.bold {
-				fmt.Fprint(w, ` font-weight="bold"`)
-			}
-			if r.dim {
-				fmt.Fprint(w, ` opacity="0.65"`)
-			}
-			if r.under {
-				fmt.Fprint(w, ` text-decoration="underline"`)
-			}
-			fmt.Fprintf(w, ">%s</text>\n", html.EscapeString(text))
+// draw gives a line as elements of a picture whose top is at 0; "" for none.
+func draw(runs []run) string {
+	var w strings.Builder
+	for _, r := range runs {
+		front, back := r.seen()
+		x, wide := edge+float64(r.at)*cellWidth, float64(r.cells)*cellWidth
+		if back != "" {
+			fmt.Fprintf(&w, "<rect x=\"%.1f\" width=\"%.1f\" height=\"%d\" fill=\"%s\"/>", x, wide, cellHeight, back)
 		}
+		// What is only spaces needs no letters; those at the ends are left out.
+		text := strings.TrimLeft(r.text, " ")
+		x += float64(r.cells-len([]rune(text))) * cellWidth
+		text = strings.TrimRight(text, " ")
+		if text == "" {
+			continue
+		}
+		fmt.Fprintf(&w, "<text x=\"%.1f\" y=\"%d\" textLength=\"%.1f\" xml:space=\"preserve\"", x, cellHeight-4, float64(len([]rune(text)))*cellWidth)
+		if front != ink {
+			fmt.Fprintf(&w, " fill=\"%s\"", front)
+		}
+		if r.bold {
+			fmt.Fprint(&w, ` font-weight="bold"`)
+		}
+		if r.dim {
+			fmt.Fprint(&w, ` opacity="0.65"`)
+		}
+		if r.under {
+			fmt.Fprint(&w, ` text-decoration="underline"`)
+		}
+		fmt.Fprintf(&w, ">%s</text>", html.EscapeString(text))
 	}
+	return w.String()
 }
 
 // svg writes the picture. A film is a strip of all screens that jumps from one
@@ -267,15 +270,28 @@ func svg(w io.Writer, title string, film []screen, columns, rows int) {
 			fmt.Fprintf(w, "%.3f%%{transform:translateY(%.0fpx)}", 100*float64(at)/float64(all), float64(-i)*height)
 			at += s.ms
 		}
-		fmt.Fprintf(w, "100%%{transform:translateY(%.0fpx)}}</style>\n<g class=\"film\">\n", last)
+		fmt.Fprintf(w, "100%%{transform:translateY(%.0fpx)}}</style>\n", last)
 	}
+	// Most lines of a film stay as they are from one screen to the next: each is
+	// drawn once.
+	known := map[string]int{}
+	var strip strings.Builder
 	for i, s := range film {
-		draw(w, s, edge+float64(i)*height)
+		for y, runs := range s.lines {
+			line := draw(runs)
+			if line == "" {
+				continue
+			}
+			n, ok := known[line]
+			if !ok {
+				n = len(known)
+				known[line] = n
+				fmt.Fprintf(w, "<defs><g id=\"l%d\" fill=\"%s\">%s</g></defs>\n", n, ink, line)
+			}
+			fmt.Fprintf(&strip, "<use href=\"#l%d\" y=\"%.0f\"/>\n", n, edge+float64(i)*height+float64(y)*cellHeight)
+		}
 	}
-	if len(film) > 1 {
-		fmt.Fprintln(w, "</g>")
-	}
-	fmt.Fprintln(w, "</svg>")
+	fmt.Fprintf(w, "<g class=\"film\">\n%s</g>\n</svg>\n", strip.String())
 }
 
 func main() {

@@ -31,8 +31,9 @@ func TestPicture(t *testing.T) {
 		`<title>a &lt;test&gt;</title>`,
 		`height="78"`, // three lines: the empty ones at the end are no part of it
 		`>$ ls</text>`,
-		`<text x="28.8" y="44" textLength="25.2" xml:space="preserve" fill="#f0716b" font-weight="bold">a&lt;b</text>`,
-		`<text x="62.4" y="44" textLength="8.4" xml:space="preserve" fill="#d5dae1">c</text>`,
+		`<use href="#l1" y="30"/>`,
+		`<text x="28.8" y="14" textLength="25.2" xml:space="preserve" fill="#f0716b" font-weight="bold">a&lt;b</text>`,
+		`<text x="62.4" y="14" textLength="8.4" xml:space="preserve">c</text>`,
 		`width="8.4" height="18" fill="#d5dae1"/>`,
 		`fill="#ffd700"/>`,
 		`fill="#010203">Y</text>`,
@@ -47,8 +48,11 @@ func TestPicture(t *testing.T) {
 }
 
 func TestFilm(t *testing.T) {
-	got := picture(t, "one\n\f1000\ntwo\nlines\n\f3000\n")
-	for _, want := range []string{"4000ms", "0.000%{transform:translateY(0px)}", "25.000%{transform:translateY(-60px)}", ">one<", ">lines<"} {
+	got := picture(t, "one\n\f1000\ntwo\none\n\f3000\n")
+	if n := strings.Count(got, ">one<"); n != 1 {
+		t.Errorf("a line is drawn %d times", n)
+	}
+	for _, want := range []string{"4000ms", "0.000%{transform:translateY(0px)}", "25.000%{transform:translateY(-60px)}", `<use href="#l0" y="12"/>`, `<use href="#l1" y="72"/>`, `<use href="#l0" y="90"/>`} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%s is missing in\n%s", want, got)
 		}

@@ -104,6 +104,31 @@ func TestKilled(t *testing.T) {
 	labctlOK(t, nil, "hid", "press", "F2", "--settle", "0s")
 }
 
+// TestSignalled ends labctl as a person or a system does, under a key that is held:
+// it comes up at once, no other is typed, and all is cleaned up.
+func TestSignalled(t *testing.T) {
+	up(t)
+	for _, signal := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP} {
+		l, host := typing(t, nil, "hid", "press", "DOWN", "F2", "--hold", "8s")
+		if ev := host.next(t); ev.code != codeDown || ev.value != 1 {
+			t.Fatalf("%s: %s arrived, want an arrow down: %s", signal, ev, l.stderr.String())
+		}
+		sent := monotonic(t)
+		if err := l.cmd.Process.Signal(signal); err != nil {
+			t.Fatal(err)
+		}
+		if end := host.after(t, sent, codeDown); end.presses != 0 || end.up > time.Second {
+			t.Errorf("%s: %d keys were pressed after it, and the key was down %s", signal, end.presses, end.up)
+		}
+		if code := l.exit(t, patience); code != 130 {
+			t.Errorf("%s: exit %d, want 130: %s", signal, code, l.stderr.String())
+		}
+		if now, err := system.Inspect(""); err != nil || now.UDC != "" || len(processes()) > 0 {
+			t.Errorf("%s: bound to %q, %v, and %v run on", signal, now.UDC, err, processes())
+		}
+	}
+}
+
 // TestDeliveryLost: the host stops asking for keys in the middle of a text.
 // labctl ends, says so, and leaves nothing that could land later; the next run
 // needs no repair.
