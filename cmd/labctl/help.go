@@ -63,9 +63,7 @@ name, help shows the guide and COMMAND --help the command's own.`,
 				for _, g := range guides {
 					words = append(words, g.names[0]+"\t"+g.summary)
 				}
-				for _, code := range helpCodes() {
-					words = append(words, code)
-				}
+				words = append(words, helpCodes()...)
 			}
 			for _, sub := range c.Commands() {
 				if sub.IsAvailableCommand() && findGuide(sub.Name()) == nil {
