@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -76,9 +77,7 @@ func (w *watch) heartbeat(ctx context.Context, late chan<- error) {
 		select {
 		case <-beat.C:
 			w.locked(func() {
-				for _, s := range w.state.summary() {
-					w.r.on(Event{Kind: "waiting", Text: fmt.Sprintf("%s, after %v", s, time.Since(w.started).Round(time.Second))})
-				}
+				w.r.on(Event{Kind: "waiting", Text: fmt.Sprintf("%s, after %v", strings.Join(w.state.summary(), ", "), time.Since(w.started).Round(time.Second))})
 			})
 		case <-deadline.C:
 			w.locked(func() {
