@@ -115,7 +115,7 @@ func TestBootFailures(t *testing.T) {
 	}{
 		"component":  {`{"fault": "component-fails", "component": "port-layer"}`, "port-layer did not start: ", time.Minute, time.Minute},
 		"power":      {`{"fault": "boot-power-off"}`, "powered itself off", time.Minute, time.Minute},
-		"no address": {`{"fault": "no-address"}`, "no address 1s after power-on", time.Second, time.Minute},
+		"no address": {`{"fault": "no-address"}`, "no address 1s after power-on: it asks for one by DHCP on VM Network (public: no address", time.Second, time.Minute},
 		"slow":       {`{"fault": "no-address"}`, "500ms after power-on", time.Second, 500 * time.Millisecond},
 		"upload":     {`{"fault": "upload-broken", "bytes": 300000}`, "upload [datastore1] t1/", time.Minute, time.Minute},
 	} {

@@ -82,7 +82,11 @@ func (w *watch) heartbeat(ctx context.Context, late chan<- error) {
 		case <-deadline.C:
 			w.locked(func() {
 				if w.state.address(Client) == "" {
-					late <- &BootError{Text: fmt.Sprintf("no address %v after power-on", limit), State: w.state.summary()}
+					text := fmt.Sprintf("no address %v after power-on", limit)
+					if n := w.r.p.spec.network(Client); !n.IP.IsValid() {
+						text += ": it asks for one by DHCP on " + n.Network
+					}
+					late <- &BootError{Text: text, State: w.state.summary()}
 				}
 			})
 		case <-ctx.Done():
