@@ -532,7 +532,12 @@ func (a *app) readEither(ctx context.Context, chosen, other *network.Path) (*net
 		a.warn("%s, and the host itself does not answer (%s): this is what vCenter remembers", why, err2)
 		return s, chosen, nil
 	}
-	return nil, nil, fmt.Errorf("%w; and on the other path: %w", err, err2)
+	code := exitCode(ctx, err) // of both, where they agree: a missing password is bad input
+	err = fmt.Errorf("%w; and on the other path: %w", err, err2)
+	if code == exitCode(ctx, err2) {
+		err = exitWith(code, err)
+	}
+	return nil, nil, err
 }
 
 func newNetShow(t *target, s *network.Snapshot, via string) *netShowResult {
