@@ -72,6 +72,13 @@ sure='--yes --accept-risk=lose-management'
 
 start_lab
 
+if wanted plan; then
+  fresh
+  labctl host learn nuc01 >/dev/null 2>&1
+  shot plan 112x48 "What labctl net plan shows: the switches before and after the move, each change, and who takes it back" \
+    "labctl net plan nuc01 --to standard"
+fi
+
 if wanted rescue; then
   fresh
   # What a user has: facts that labctl has learned while the API answered, and the

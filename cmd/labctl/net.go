@@ -231,6 +231,7 @@ func (a *app) planFor(ctx context.Context, t *target, p *network.Path, g network
 		return nil, nil, err
 	}
 	s.Host = firstOf(t.Name, s.Host)
+	a.saw(s.Host, s)
 	return s, network.NewPlan(s, g), nil
 }
 
@@ -498,6 +499,7 @@ itself and says so.`,
 				return err
 			}
 			r := newNetShow(t, s, used.Via)
+			a.saw(r.Host, s)
 			a.afterShow(r, firstOf(t.Host.Network.VMK, "vmk0"))
 			return a.result(r, func(p *page) { writeNetShow(p, r) })
 		},
@@ -532,7 +534,12 @@ func (a *app) readEither(ctx context.Context, chosen, other *network.Path) (*net
 		a.warn("%s, and the host itself does not answer (%s): this is what vCenter remembers", why, err2)
 		return s, chosen, nil
 	}
-	return nil, nil, fmt.Errorf("%w; and on the other path: %w", err, err2)
+	code := exitCode(ctx, err) // of both, where they agree: a missing password is bad input
+	err = fmt.Errorf("%w; and on the other path: %w", err, err2)
+	if code == exitCode(ctx, err2) {
+		err = exitWith(code, err)
+	}
+	return nil, nil, err
 }
 
 func newNetShow(t *target, s *network.Snapshot, via string) *netShowResult {
