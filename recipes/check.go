@@ -204,19 +204,18 @@ func (p *Program) explain(v *Verdict) {
 	values := map[string][2][]string{}
 	for f := range named {
 		var pair [2][]string
+		every := p.start.Values(f)
 		for _, e := range v.Worlds {
 			i := 0
 			if !e.OK {
 				i = 1
 			}
-			vals := []string{e.Facts[f]}
-			if e.Facts[f] == "" { // with any value
-				vals = p.start.Values(f)
-			}
-			for _, val := range vals {
-				if !slices.Contains(pair[i], val) {
-					pair[i] = append(pair[i], val)
-				}
+			val := e.Facts[f]
+			switch {
+			case val == "": // with any of them
+				pair[i] = every
+			case !slices.Contains(pair[i], val):
+				pair[i] = append(slices.Clip(pair[i]), val)
 			}
 		}
 		values[f] = pair

@@ -33,6 +33,9 @@ const (
 	maxSteps = 500
 	maxDepth = 8    // includes
 	maxLines = 4000 // a library's recipe has thirty
+	// The time that the YAML parser takes grows with the square of what it has to
+	// take apart: so many marks took it 2 s, ten times as many minutes.
+	maxMarks = 16_000
 )
 
 func parse(file string, src []byte, stack []string) (*Recipe, error) {
@@ -43,6 +46,9 @@ func parse(file string, src []byte, stack []string) (*Recipe, error) {
 	if len(d.src.lines) > maxLines {
 		return nil, Errors{place{d.src, maxLines, 1}.errorf("", "more than %d lines: this is no recipe", maxLines)}
 	}
+	if at, ok := tooMuch(d.src); ok {
+		return nil, Errors{at.errorf("", "more than %d brackets, commas, colons and the like: this is no recipe", maxMarks)}
+	}
 	if body := d.body(src); body != nil {
 		d.recipe(body)
 	} else if len(d.errs) == 0 {
@@ -52,6 +58,23 @@ func parse(file string, src []byte, stack []string) (*Recipe, error) {
 		return nil, d.errs.sorted()
 	}
 	return r, nil
+}
+
+// tooMuch finds the place where a file has more in it that could be structure
+// than any recipe.
+func tooMuch(src *source) (place, bool) {
+	n := 0
+	for i, line := range src.lines {
+		for col, r := range []rune(line) {
+			if strings.ContainsRune("[]{},:-?&*!\"'", r) {
+				n++
+			}
+			if n > maxMarks {
+				return place{src, i + 1, col + 1}, true
+			}
+		}
+	}
+	return place{}, false
 }
 
 // decoder fills a Recipe from a YAML tree and goes on after a fault.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 )
 
@@ -128,6 +129,22 @@ func TestParseErrors(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A file that is no recipe is refused before the YAML parser spends minutes on
+// it.
+func TestParseGivesUpEarly(t *testing.T) {
+	for _, unit := range []string{"[", "{a: ", "- ", "&a ", "x, ", "\"\" "} {
+		start := time.Now()
+		_, err := Parse("big.yaml", []byte("recipe: x\nsteps: "+strings.Repeat(unit, 100_000)+"\n"))
+		var all Errors
+		if !errors.As(err, &all) || len(all) != 1 || all[0].Line != 2 || !strings.Contains(all[0].Msg, "this is no recipe") {
+			t.Errorf("%q: %.200v", unit, err)
+		}
+		if took := time.Since(start); took > 20*time.Second {
+			t.Errorf("%q took %v", unit, took)
+		}
 	}
 }
 

@@ -78,7 +78,14 @@ name, help shows the guide and COMMAND --help the command's own.`,
 
 func (a *app) help(root *cobra.Command, args []string) error {
 	if len(args) == 0 {
-		return root.Help()
+		if !a.json() {
+			return root.Help()
+		}
+		r := helpIndex{Version: 1, Codes: helpCodes()}
+		for _, g := range guides {
+			r.Topics = append(r.Topics, helpTopic{g.names[0], g.summary})
+		}
+		return a.result(r, nil)
 	}
 	if g := findGuide(args[0]); g != nil {
 		src := guideText(g.file)
@@ -174,10 +181,21 @@ func helpCodes() []string {
 	return out
 }
 
+type helpIndex struct {
+	Version int         `json:"version"`
+	Topics  []helpTopic `json:"topics"` // the guides
+	Codes   []string    `json:"codes"`  // codes that help explains
+}
+
+type helpTopic struct {
+	Name    string `json:"name"`
+	Summary string `json:"summary"`
+}
+
 type helpResult struct {
 	Version  int    `json:"version"`
 	Topic    string `json:"topic"`
-	Markdown string `json:"markdown"`
+	Markdown string `json:"markdown"` // the text, as it stands in docs/
 }
 
 func (a *app) showGuide(topic, src string) error {

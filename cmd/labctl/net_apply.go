@@ -291,7 +291,7 @@ func (a *app) confirmRisk(ctx context.Context, p *network.Plan, accept []string,
 		accepted = accepted || r == riskManagement
 	}
 	switch {
-	case a.yes && accepted:
+	case a.yes && (accepted || p.Rest()):
 		return false, nil
 	case a.yes:
 		return false, hintf(exitWith(exitUnsafe, fmt.Errorf("%s: --yes alone does not cut a host off", p.Host)),
@@ -300,7 +300,11 @@ func (a *app) confirmRisk(ctx context.Context, p *network.Plan, accept []string,
 	if !a.interactive() {
 		a.nextLine = "unattended: " + a.again("--yes", "--accept-risk="+riskManagement)
 	}
-	answer, err := a.ask(ctx, fmt.Sprintf("%s cuts %s off for a moment; type its name to go on:", verb, p.Host), "--yes --accept-risk="+riskManagement)
+	question := "%s cuts %s off for a moment; type its name to go on:"
+	if p.Rest() {
+		question = "%s changes the network of %s; type its name to go on:"
+	}
+	answer, err := a.ask(ctx, fmt.Sprintf(question, verb, p.Host), "--yes --accept-risk="+riskManagement)
 	if err != nil {
 		return true, err
 	}
@@ -329,7 +333,7 @@ func (a *app) netEnd(ctx context.Context, run *network.Run, out *network.Result,
 		case network.Applied:
 			a.learnPlace(p.Host, run.Via.Via, string(p.To))
 		case network.RolledBack, network.NotApplied:
-			a.learnPlace(p.Host, run.Via.Via, string(p.From))
+			a.learnPlace(p.Host, run.Via.Via, string(p.Management().At.Kind))
 		}
 	}
 	if out.Gone && !out.Typed && len(out.At) == 1 { // what a rescue by hand has to know

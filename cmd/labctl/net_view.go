@@ -94,7 +94,11 @@ func writePlan(p *page, plan *network.Plan) {
 	if plan.Via == "esxi" {
 		path = "the host itself"
 	}
-	p.flow("", 0, 0, fmt.Sprintf("%s: %s and its uplink, from %s (%s) to %s (%s), through %s", plan.Host, plan.Goal.Vmk,
+	what := plan.Goal.Vmk + " and its uplink"
+	if plan.Rest() {
+		what = "what was left behind"
+	}
+	p.flow("", 0, 0, fmt.Sprintf("%s: %s, from %s (%s) to %s (%s), through %s", plan.Host, what,
 		dash(plan.FromSwitch), plan.From, dash(plan.ToSwitch), plan.To, path))
 	p.printf("\n")
 	if len(plan.Changes) > 0 {

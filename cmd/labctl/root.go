@@ -79,6 +79,7 @@ stale, 5 failed and everything is as it was, 6 failed and not as it was,
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(a.helpCommand())
+	root.InitDefaultHelpCmd() // now, so that whoever walks the commands finds it
 	root.SetHelpTemplate(`{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
 
 {{end}}{{if or .Runnable .HasSubCommands}}{{.UsageString}}{{end}}{{if not .HasParent}}

@@ -243,7 +243,11 @@ func (r *Run) Apply(ctx context.Context, s *Snapshot) (*Result, error) {
 	}
 	watch := r.watch(ctx)
 	ready.Wait()
-	r.step("change", Started, "moving %s and its uplink to %s", r.Plan.Goal.Vmk, r.Plan.ToSwitch)
+	if r.Plan.Rest() {
+		r.step("change", Started, "giving %s the port groups of the machines", r.Plan.ToSwitch)
+	} else {
+		r.step("change", Started, "moving %s and its uplink to %s", r.Plan.Goal.Vmk, r.Plan.ToSwitch)
+	}
 	err := r.update(ctx, s, r.Plan.Forward)
 	r.answer("change", err)
 	if err == nil {
