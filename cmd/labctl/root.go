@@ -78,7 +78,8 @@ stale, 5 failed and everything is as it was, 6 failed and not as it was,
 		a.configCommand(),
 		a.doctorCommand(),
 		a.versionCommand(),
-		a.completionCommand())
+		a.completionCommand(),
+		a.manCommand())
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(a.helpCommand())
@@ -118,6 +119,7 @@ stale, 5 failed and everything is as it was, 6 failed and not as it was,
 		return nil
 	}
 	root.SetFlagErrorFunc(a.flagError)
+	a.completeFlags(root)
 	root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	root.RegisterFlagCompletionFunc("color", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
 	return root
