@@ -424,7 +424,6 @@ func testEnvPlain() *env {
 func newRoot(t *testing.T) *cobra.Command {
 	a := &app{env: testEnv(t)}
 	root := a.root()
-	root.InitDefaultHelpCmd()
 	root.SetOut(&bytes.Buffer{})
 	return root
 }

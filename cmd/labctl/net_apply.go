@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -171,7 +172,9 @@ func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal,
 		return err
 	}
 	seen := a.now()
-	a.learnAlong(p.Host, chosen.Via, s.Facts)
+	if a.interactive() || a.yes && slices.Contains(g.Accept, riskManagement) { // else nobody can say yes, and the run leaves nothing
+		a.learnAlong(p.Host, chosen.Via, s.Facts)
+	}
 	res := &netApplyResult{Version: 1, Host: p.Host, Outcome: network.NotApplied, Refusals: p.Refusals}
 	// What ends the run before anything was sent is an error, and with -o json a
 	// result too.
@@ -286,12 +289,9 @@ func (t *target) endpoints() map[string]network.Endpoint {
 // confirmRisk asks for the host's name, or takes --yes together with the named
 // risk. It reports whether a person was asked.
 func (a *app) confirmRisk(ctx context.Context, p *network.Plan, accept []string, verb string) (asked bool, err error) {
-	accepted := false
-	for _, r := range accept {
-		accepted = accepted || r == riskManagement
-	}
+	accepted := slices.Contains(accept, riskManagement)
 	switch {
-	case a.yes && accepted:
+	case a.yes && (accepted || p.Rest()):
 		return false, nil
 	case a.yes:
 		return false, hintf(exitWith(exitUnsafe, fmt.Errorf("%s: --yes alone does not cut a host off", p.Host)),
@@ -300,7 +300,11 @@ func (a *app) confirmRisk(ctx context.Context, p *network.Plan, accept []string,
 	if !a.interactive() {
 		a.nextLine = "unattended: " + a.again("--yes", "--accept-risk="+riskManagement)
 	}
-	answer, err := a.ask(ctx, fmt.Sprintf("%s cuts %s off for a moment; type its name to go on:", verb, p.Host), "--yes --accept-risk="+riskManagement)
+	question := "%s cuts %s off for a moment; type its name to go on:"
+	if p.Rest() {
+		question = "%s changes the network of %s; type its name to go on:"
+	}
+	answer, err := a.ask(ctx, fmt.Sprintf(question, verb, p.Host), "--yes --accept-risk="+riskManagement)
 	if err != nil {
 		return true, err
 	}
@@ -329,7 +333,7 @@ func (a *app) netEnd(ctx context.Context, run *network.Run, out *network.Result,
 		case network.Applied:
 			a.learnPlace(p.Host, run.Via.Via, string(p.To))
 		case network.RolledBack, network.NotApplied:
-			a.learnPlace(p.Host, run.Via.Via, string(p.From))
+			a.learnPlace(p.Host, run.Via.Via, string(p.Management().At.Kind))
 		}
 	}
 	if out.Gone && !out.Typed && len(out.At) == 1 { // what a rescue by hand has to know

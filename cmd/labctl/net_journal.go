@@ -247,7 +247,7 @@ type netStatusResult struct {
 	Now      string          `json:"now,omitempty"` // where the management adapter is, as read just now
 	NowKind  network.Kind    `json:"nowKind,omitempty"`
 	Away     bool            `json:"away,omitempty"`   // nobody reaches the host: Now is what vCenter remembers
-	Dark     []string        `json:"dark,omitempty"`   // machines of an open move whose switch has lost its uplink
+	Dark     []string        `json:"dark,omitempty"`   // machines that were left on a switch without an uplink
 	Unread   string          `json:"unread,omitempty"` // why it could not be read
 	LeftOver int             `json:"leftovers"`        // things that cleanup could remove
 }
@@ -317,6 +317,10 @@ func (a *app) netStatus(ctx context.Context, name, via string) error {
 		r.Away = s.State != "connected"
 		if r.Open && p != nil && !r.Away {
 			r.Rescued, r.Dark = p.Settled(s), p.Dark(s)
+		} else if !r.Open && r.NowKind == network.Standard {
+			if rest := network.NewPlan(s, network.Goal{To: network.Standard, Vmk: vmk}); rest.Rest() {
+				r.Dark = rest.Dark(s)
+			}
 		}
 		own, err := a.ownSwitches(t.Name, nil)
 		if err != nil {
@@ -328,8 +332,8 @@ func (a *app) netStatus(ctx context.Context, name, via string) error {
 			}
 		}
 	}
-	if err := a.result(r, func(p *page) { writeNetStatus(p, r, vmk) }); err != nil {
-		return err
+	if failed := a.result(r, func(p *page) { writeNetStatus(p, r, vmk) }); failed != nil {
+		return failed
 	}
 	switch {
 	case r.Open && r.Rescued:
@@ -343,8 +347,12 @@ func (a *app) netStatus(ctx context.Context, name, via string) error {
 		a.hint("to take it back: %s", a.line("net", "rollback", t.Name))
 		a.next("to finish it, or undo it", "net", "resume", t.Name)
 		return exitWith(exitPending, nil)
+	case len(r.Dark) > 0:
+		a.next("to move them after the host", "net", "apply", t.Name, "--to", "standard")
 	case r.LeftOver > 0:
 		a.next("to see what is no longer needed", "net", "cleanup", t.Name)
+	case r.Unread != "" && exitCode(ctx, err) == exitUsage:
+		return err
 	case r.Unread != "":
 		a.next("a look at everything that can be wrong", "doctor")
 	case r.NowKind != "":

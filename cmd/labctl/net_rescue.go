@@ -126,7 +126,7 @@ type rescueVerdict struct {
 // planRescue judges a recipe for the host as a failed move would leave it; nil
 // where no rescue was asked for. Nothing is opened and nobody is asked.
 func (a *app) planRescue(ctx context.Context, t *target, f *rescueFlags, s *network.Snapshot, p *network.Plan) (*rescue, error) {
-	if f.found == nil {
+	if f.found == nil || p.Rest() { // that leaves management alone
 		return nil, nil
 	}
 	j := &job{recipe: f.found, arg: f.recipe, host: t.Host, uri: firstOf(f.keyboard, t.Host.Keyboard)}
@@ -162,6 +162,7 @@ func (a *app) planRescue(ctx context.Context, t *target, f *rescueFlags, s *netw
 	}
 	var bad, good []string
 	var verdict, right *recipes.Verdict
+	var given map[string]string
 	both, err := a.judgeRescue(ctx, help, p.From, p.To)
 	if err != nil {
 		return nil, err
@@ -175,14 +176,16 @@ func (a *app) planRescue(ctx context.Context, t *target, f *rescueFlags, s *netw
 			good, right = append(good, string(kind)), v
 		} else {
 			bad = append(bad, string(kind))
-			verdict = v
+			if verdict == nil { // the likeliest counts
+				verdict, given = v, j.facts
+			}
 		}
 	}
 	if len(good) == 0 {
 		if a.json() {
 			err = a.event(rescueVerdict{"verdict", newJudged(verdict)})
 		} else {
-			err = a.result(nil, func(pg *page) { a.writeVerdict(pg, verdict, j.facts, j.vars.Layout, false) })
+			err = a.result(nil, func(pg *page) { a.writeVerdict(pg, verdict, given, j.vars.Layout, false) })
 		}
 		if err != nil {
 			return nil, err

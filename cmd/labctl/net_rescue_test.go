@@ -143,6 +143,17 @@ func TestRescueReady(t *testing.T) {
 		}
 		t.Cleanup(func() { os.WriteFile(files, right, 0o600) })
 	}
+	few := func(t *testing.T) { // what no API tells is not given
+		whole, err := os.ReadFile(l.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		poor := strings.NewReplacer("    lockdown_item: dimmed\n", "", "    wrap: \"no\"\n", "", "    console: local\n", "").Replace(string(whole))
+		if err := os.WriteFile(l.config, []byte(poor), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.WriteFile(l.config, whole, 0o600) })
+	}
 	for _, c := range []struct {
 		name  string
 		armed []string
@@ -158,6 +169,7 @@ func TestRescueReady(t *testing.T) {
 		{"model as a keyboard", []string{wrongWire}, nil, withRescue("--keyboard", "sim:"), exitUsage, "reaches no host"},
 		{"rollback off", []string{wrongWire, `{"fault":"rollback-off"}`}, nil, withRescue(), exitUnsafe, "standard switch"},
 		{"on the host itself", []string{wrongWire}, nil, withRescue("--via", "esxi"), exitUnsafe, "standard switch"},
+		{"facts missing", []string{wrongWire}, few, withRescue(), exitUnsafe, "--fact lockdown_item="},
 		{"longer than its limit", []string{wrongWire}, nil, with("apply", "--to", "standard", "--via", "esxi", "--rescue", "set-vlan", "--var", "vlan=0", "--timeout", "3s"), exitUsage, "takes 10s, and 3s is the limit"},
 		{"another recipe", []string{wrongWire}, nil, with("apply", "--to", "standard", "--rescue", "factory-reset"), exitUnsafe, "system configuration reset"},
 		{"no such recipe", []string{wrongWire}, nil, with("apply", "--to", "standard", "--rescue", "restore-standard-swich"), exitUsage, "did you mean"},
@@ -224,6 +236,61 @@ func TestRescueByHand(t *testing.T) {
 		t.Fatalf("recipe run: exit %d\n%s%s", r.code, r.stdout, r.stderr)
 	}
 	l.resumesRescued()
+}
+
+// A host that was lost without a move of labctl leaves its machines behind too.
+// A move to where management is already takes them along, and cuts nobody off.
+func TestRescueWithoutAMove(t *testing.T) {
+	t.Parallel()
+	l := startLab(t)
+	l.arm(wrongWire)
+	if got := l.run(with("apply", "--to", "standard", "--timeout", "1500ms")...); got.code != exitChanged {
+		t.Fatalf("exit %d\n%s", got.code, got.stderr)
+	}
+	if err := os.RemoveAll(l.state); err != nil { // nobody knows of that move
+		t.Fatal(err)
+	}
+	if r := l.run("recipe", "run", "restore-standard-switch", "--host", "nuc01", "--yes"); r.code != exitDone || !strings.Contains(r.stderr, "labctl net status nuc01") {
+		t.Fatalf("recipe run: exit %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	l.eventually("vCenter has the host again", func() bool { return l.look().Hosts[0].ConnectionState == "connected" })
+	before := l.look().signature()
+	st := l.run("net", "status", "nuc01")
+	if st.code != exitDone || !strings.Contains(st.stdout, "without an uplink  nested-esxi, photonbox, pihole") || !strings.Contains(st.stderr, "labctl net apply nuc01 --to standard") {
+		t.Errorf("status: exit %d\n%s%s", st.code, st.stdout, st.stderr)
+	}
+	if r := l.run("net", "plan", "nuc01", "--to", "standard", "-o", "json"); r.code != exitDone || strings.Contains(r.stdout, `"cutsManagement": true`) {
+		t.Errorf("plan: exit %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	moved := func() {
+		t.Helper()
+		r := l.run("net", "apply", "nuc01", "--to", "standard", "--yes", "-o", "json")
+		h := l.look().Hosts[0]
+		if r.code != exitDone || r.rescued(t).VMs.Failed > 0 {
+			t.Fatalf("apply: exit %d\n%s%s", r.code, r.stdout, r.stderr)
+		}
+		if m := h.Management; m.SwitchKind != "standard" || m.VLAN != 0 || !m.Reachable {
+			t.Errorf("management is %+v", m)
+		}
+		for _, vm := range h.VMs {
+			for _, n := range vm.NICs {
+				if n.Switch != h.Management.Switch {
+					t.Errorf("%s is on %s", vm.Name, n.Switch)
+				}
+			}
+		}
+	}
+	moved()
+	if r := l.run(with("rollback")...); r.code != exitDone || l.look().signature() != before {
+		t.Errorf("rollback: exit %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	if r := l.run("host", "show", "nuc01", "-o", "json"); !strings.Contains(r.stdout, `"value": "standard"`) {
+		t.Errorf("after the rollback it is taken to be elsewhere\n%s", r.stdout)
+	}
+	moved()
+	if r := l.run("net", "apply", "nuc01", "--to", "standard", "--yes", "-o", "json"); r.code != exitDone || !strings.Contains(r.stdout, `"already": true`) {
+		t.Errorf("again: exit %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
 }
 
 // resumesRescued sees that status knows what the console did, and that resume

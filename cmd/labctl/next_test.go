@@ -11,7 +11,7 @@ import (
 )
 
 // These end with what they were asked for, and nothing follows from it.
-var nothingNext = []string{"version", "config show", "hid type", "hid press", "hid down", "hid up", "recipe export", "recipe import", "config schema", "recipe schema", "completion"}
+var nothingNext = []string{"version", "help", "config show", "hid type", "hid press", "hid down", "hid up", "recipe export", "recipe import", "config schema", "recipe schema", "completion"}
 
 // stuck is where people find themselves: nothing is there yet, something is
 // wrong, something does not answer.

@@ -41,6 +41,7 @@ var outputs = map[string]struct {
 	"config show":     {results: []outputForm{{"result", configShowResult{}}}},
 	"dcui":            {results: []outputForm{{"result", dcuiResult{}}}},
 	"doctor":          {results: []outputForm{{"result", doctorResult{}}}},
+	"help":            {results: []outputForm{{"guide", helpResult{}}, {"index", helpIndex{}}}},
 	"hid doctor":      {results: []outputForm{{"result", hidDoctorResult{}}}},
 	"hid down":        {results: []outputForm{{"status", hidStatusResult{}}, {"dryRun", hidStepsResult{}}}},
 	"hid press":       {results: []outputForm{{"sent", hidSentResult{}}, {"dryRun", hidReportsResult{}}}},

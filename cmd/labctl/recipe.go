@@ -119,7 +119,7 @@ func completeRecipes(_ *cobra.Command, args []string, word string) ([]string, co
 	for _, r := range recipes.Library() {
 		out = append(out, r.Name+"\t"+r.Summary)
 	}
-	return out, cobra.ShellCompDirectiveDefault
+	return append(out, recipeFiles(word)...), cobra.ShellCompDirectiveDefault
 }
 
 // completeVars offers the variables of the recipe that is named.

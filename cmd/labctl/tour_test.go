@@ -58,6 +58,8 @@ func (e *errand) do(l *lab, dir string, more ...string) answer {
 // some of them in more than one situation.
 var tour = []errand{
 	{line: "version"},
+	{line: "help"},
+	{line: "help link-down"},
 	{line: "config check"},
 	{line: "config check --config DIR/wrong.yaml", exit: exitUsage},
 	{line: "config show"},

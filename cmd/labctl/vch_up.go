@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -61,7 +62,7 @@ bundle; 5 failed, and nothing is left; 6 failed, and what is left is named.`,
 		Example: `  labctl vch up t1 --bundle ./vic --ttl 4h
   labctl vch up ci --count 10`,
 		Args:              argsBetween(1, -1, "names for VCHs"),
-		ValidArgsFunction: completeVCHs,
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.vchUp(cmd.Context(), cmd.Flags(), f, args)
 		},
@@ -279,7 +280,34 @@ func (f *vchUpFlags) spec() (*vch.Spec, error) {
 		if err != nil {
 			return nil, usagef("--registry-ca: %w", err)
 		}
+		if !x509.NewCertPool().AppendCertsFromPEM(b) {
+			return nil, usagef("--registry-ca %s: no certificate in PEM form is in it", file)
+		}
 		s.RegistryCAs = append(s.RegistryCAs, b...)
+	}
+	for _, p := range []struct{ flag, value string }{{"http-proxy", v.HTTPProxy}, {"https-proxy", v.HTTPSProxy}} {
+		if err := vch.CheckProxy(p.value); err != nil {
+			return nil, usagef("--%s: %w", p.flag, err)
+		}
+	}
+	for _, l := range []struct {
+		flag   string
+		values []string
+	}{{"insecure-registry", v.InsecureRegistries}, {"whitelist-registry", v.WhitelistRegistry}, {"no-proxy", strings.Split(v.NoProxy, ",")}} {
+		for _, text := range l.values {
+			if strings.ContainsAny(text, "| \t") || text == "" && l.flag != "no-proxy" {
+				return nil, usagef("--%s %q is not the name of a host", l.flag, text)
+			}
+		}
+	}
+	if strings.ContainsAny(f.cname, "/: \t") {
+		return nil, usagef("--tls-cname %q is neither a name nor an address", f.cname)
+	}
+	if n, ok := strings.CutPrefix(f.hardware, "vmx-"); f.hardware != "" && (!ok || strings.Trim(n, "0123456789") != "" || n == "") {
+		return nil, usagef("--hardware-version %s is not of the form vmx-13", f.hardware)
+	}
+	if v.EndpointMemory%4 != 0 {
+		return nil, usagef("--endpoint-memory %d: ESXi gives memory in steps of 4 MB", v.EndpointMemory)
 	}
 	for _, n := range []struct {
 		flag  string

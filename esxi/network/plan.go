@@ -162,6 +162,10 @@ func (e *StaleError) Error() string {
 // Refused reports whether anything speaks against carrying the plan out.
 func (p *Plan) Refused() bool { return len(p.Refusals) > 0 }
 
+// Rest reports whether management is where it should be already, and the plan
+// moves what was left behind without an uplink.
+func (p *Plan) Rest() bool { return !p.Already && p.Management().At.Kind == p.To }
+
 // Management returns the plan's management adapter, as it is before.
 func (p *Plan) Management() VmkernelState {
 	for _, v := range p.Before.Vmkernels {
@@ -212,6 +216,14 @@ func NewPlan(s *Snapshot, g Goal) *Plan {
 		return p.Plan
 	}
 	p.From = p.vmk.Kind
+	if d := s.leftBehind(p.vmk, g); p.From == g.To && d != nil {
+		p.From = Distributed
+		p.checkHost()
+		p.restToStandard(d)
+		p.finish()
+		p.Undo = "labctl net rollback plugs the machines back in; management is not touched"
+		return p.Plan
+	}
 	if p.From == g.To {
 		p.Already, p.FromSwitch, p.ToSwitch = true, p.vmk.Switch, p.vmk.Switch
 		return p.Plan

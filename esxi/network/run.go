@@ -50,10 +50,12 @@ const (
 
 // Event is one thing that happened, for whoever shows the run.
 type Event struct {
-	Event   string        `json:"event"`          // step, wait or note
+	Event   string        `json:"event"`          // step, progress, wait or note
 	Step    string        `json:"step,omitempty"` // prepare, change, verify, vms, undo, clean
 	State   string        `json:"state,omitempty"`
 	Text    string        `json:"text"`
+	Done    int           `json:"done,omitempty"`  // progress: machines whose edit has ended
+	Total   int           `json:"total,omitempty"` // progress: of how many
 	Elapsed time.Duration `json:"-"`
 }
 
@@ -243,7 +245,11 @@ func (r *Run) Apply(ctx context.Context, s *Snapshot) (*Result, error) {
 	}
 	watch := r.watch(ctx)
 	ready.Wait()
-	r.step("change", Started, "moving %s and its uplink to %s", r.Plan.Goal.Vmk, r.Plan.ToSwitch)
+	if r.Plan.Rest() {
+		r.step("change", Started, "giving %s the port groups of the machines", r.Plan.ToSwitch)
+	} else {
+		r.step("change", Started, "moving %s and its uplink to %s", r.Plan.Goal.Vmk, r.Plan.ToSwitch)
+	}
 	err := r.update(ctx, s, r.Plan.Forward)
 	r.answer("change", err)
 	if err == nil {

@@ -42,9 +42,22 @@ func (p *planner) toStandard() {
 	}
 	p.checkUplinks(uplinks, d.Name)
 
-	var moving []*Vmkernel
-	for i := range s.Vmkernels {
-		if v := &s.Vmkernels[i]; v.Kind == Distributed && v.Switch == d.Name {
+	moving, taken := p.stand(d, uplinks)
+	p.placeMachines(d, uplinks, taken)
+	for _, f := range d.Features {
+		p.lose("%s of %s", f, d.Name)
+	}
+	if !s.VCenter {
+		p.warn("only vCenter shows what %s has that a standard switch has not (I/O control, NetFlow, mirroring, ports with settings of their own): it gets lost unlisted", d.Name)
+	}
+	p.standardChange(d, moving, uplinks)
+}
+
+// stand plans a standard port group for each vmkernel adapter on a DVS. taken
+// says what is plugged into a new label.
+func (p *planner) stand(d *DistributedSwitch, uplinks []string) (moving []*Vmkernel, taken map[string]string) {
+	for i := range p.s.Vmkernels {
+		if v := &p.s.Vmkernels[i]; v.Kind == Distributed && v.Switch == d.Name {
 			moving = append(moving, v)
 		}
 	}
@@ -52,7 +65,7 @@ func (p *planner) toStandard() {
 
 	// A standard port group holds one vmkernel adapter, or virtual machines:
 	// each adapter gets its own, and machines keep theirs under its old name.
-	taken := map[string]string{} // new label → what is plugged in
+	taken = map[string]string{}
 	for _, v := range moving {
 		g := d.group(v.GroupKey)
 		if g == nil {
@@ -75,6 +88,11 @@ func (p *planner) toStandard() {
 		}
 		p.standardGroup(v.Device, label, g, d, uplinks)
 	}
+	return moving, taken
+}
+
+// placeMachines plans the machines on a DVS, and their port groups.
+func (p *planner) placeMachines(d *DistributedSwitch, uplinks []string, taken map[string]string) {
 	p.machines(func(n NIC) (Attachment, bool) {
 		g := d.group(n.GroupKey)
 		if g == nil {
@@ -92,13 +110,43 @@ func (p *planner) toStandard() {
 		m := p.standardGroup("", label, g, d, uplinks)
 		return m.to, true
 	})
-	for _, f := range d.Features {
-		p.lose("%s of %s", f, d.Name)
+}
+
+// leftBehind returns the distributed switch that has no uplink of the host any
+// more, and on which something is still plugged in, while management is on a
+// standard switch that has one: a console that restores a standard switch takes
+// only management along. It is nil where there is none.
+func (s *Snapshot) leftBehind(home *Vmkernel, g Goal) *DistributedSwitch {
+	if g.To != Standard || home.Kind != Standard || !s.carried(Standard, home.Switch) {
+		return nil
 	}
-	if !s.VCenter {
-		p.warn("only vCenter shows what %s has that a standard switch has not (I/O control, NetFlow, mirroring, ports with settings of their own): it gets lost unlisted", d.Name)
+	for i := range s.Distributed {
+		d := &s.Distributed[i]
+		if d.Member && len(d.Members) == 0 && (g.DVS == "" || g.DVS == d.Name) && len(s.pluggedInto(Distributed, d.Name, "")) > 0 {
+			return d
+		}
 	}
-	p.standardChange(d, moving, uplinks)
+	return nil
+}
+
+// restToStandard plans what was left behind on a DVS: it goes to the standard
+// switch on which management is, and management stays as it is.
+func (p *planner) restToStandard(d *DistributedSwitch) {
+	home := p.s.standard(p.vmk.Switch)
+	p.FromSwitch, p.ToSwitch = d.Name, home.Name
+	for _, u := range home.Uplinks {
+		p.Before.Uplinks, p.After.Uplinks = append(p.Before.Uplinks, p.s.uplinkState(u)), append(p.After.Uplinks, p.s.uplinkState(u))
+	}
+	moving, taken := p.stand(d, home.Uplinks)
+	for i := range p.s.Vmkernels {
+		if v := &p.s.Vmkernels[i]; v.Kind == Standard && v.Switch == home.Name {
+			p.Before.Vmkernels, p.After.Vmkernels = append(p.Before.Vmkernels, v.state(p.s)), append(p.After.Vmkernels, v.state(p.s))
+			taken[v.Group] = v.Device
+		}
+	}
+	p.placeMachines(d, home.Uplinks, taken)
+	p.standVmkernels(moving)
+	p.warn("%s stays as it is: %s", p.vmk.Device, p.vmk.at(p.s))
 }
 
 // labelFor names the standard port group of a vmkernel adapter: the configured
@@ -137,7 +185,9 @@ func (p *planner) standardGroup(plugged, label string, g *DVPortGroup, d *Distri
 	policy := g.onHost(d, uplinks)
 	if len(policy.Teaming.Active)+len(policy.Teaming.Standby) == 0 && len(d.LAGs) == 0 {
 		policy.Teaming.Active = uplinks
-		p.lose("%s named no uplink that has a NIC; on %s it uses %s", g.Name, p.ToSwitch, uplinks)
+		if len(d.Members) > 0 { // else nothing can name one
+			p.lose("%s named no uplink that has a NIC; on %s it uses %s", g.Name, p.ToSwitch, uplinks)
+		}
 	}
 	if policy.Teaming.Mode == byLoad {
 		policy.Teaming.Mode = bySourcePort
@@ -278,12 +328,15 @@ func (p *planner) standardChange(d *DistributedSwitch, moving []*Vmkernel, uplin
 		p.After.Uplinks = append(p.After.Uplinks, UplinkState{Device: u, Switch: p.ToSwitch, Kind: Standard})
 		p.Changes = append(p.Changes, Change{Action: "change", Kind: "uplink", Object: u, Before: before.words(), After: p.ToSwitch, CutsManagement: true})
 	}
+	p.standVmkernels(moving)
+}
+
+// standVmkernels moves adapters to the port groups that stand made for them.
+func (p *planner) standVmkernels(moving []*Vmkernel) {
 	for _, v := range moving {
-		m := p.used[v.Device+"\x00"+v.GroupKey]
-		if m == nil {
-			continue
+		if m := p.used[v.Device+"\x00"+v.GroupKey]; m != nil {
+			p.moveVmkernel(v, m.to)
 		}
-		p.moveVmkernel(v, m.to)
 	}
 }
 

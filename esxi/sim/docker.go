@@ -393,11 +393,13 @@ func (e *engine) settings(c *container, network string, n int) map[string]string
 			keys[r("version/"+k)] = v
 		}
 	}
-	if base, err := e.a.config.ip("network/bridge-ip-range/IP"); err == nil && base.To4() != nil {
+	base, baseErr := e.a.config.ip("network/bridge-ip-range/IP")
+	width, widthErr := e.a.config.bytes("network/bridge-net-width")
+	if baseErr == nil && widthErr == nil && base.To4() != nil { // it has booted, so they are well-formed
 		ip := slices.Clone(base.To4())
 		ip[3] = byte(2 + n%250)
 		keys[r("networks|bridge/ip/IP")] = base64.StdEncoding.EncodeToString(ip.To16())
-		keys[r("networks|bridge/ip/Mask")] = base64.StdEncoding.EncodeToString(net.CIDRMask(16, 32))
+		keys[r("networks|bridge/ip/Mask")] = base64.StdEncoding.EncodeToString(width)
 	}
 	return keys
 }

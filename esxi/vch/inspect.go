@@ -342,7 +342,7 @@ func (s *Site) describeContainer(m container) ContainerInfo {
 }
 
 // userinfo matches a password in a URL, as proxies have them.
-var userinfo = regexp.MustCompile(`(//[^/\s:@|]*):[^/\s@|]*@`)
+var userinfo = regexp.MustCompile(`(//[^/\s:@|]*):[^\s|]*@`)
 
 // env matches the value of a variable whose name sounds like a secret.
 var env = regexp.MustCompile(`(?i)([\w]*(?:pass|pwd|secret|token|key)[\w]*=)[^|]*`)

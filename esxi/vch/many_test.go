@@ -115,7 +115,7 @@ func TestBootFailures(t *testing.T) {
 	}{
 		"component":  {`{"fault": "component-fails", "component": "port-layer"}`, "port-layer did not start: ", time.Minute, time.Minute},
 		"power":      {`{"fault": "boot-power-off"}`, "powered itself off", time.Minute, time.Minute},
-		"no address": {`{"fault": "no-address"}`, "no address 1s after power-on", time.Second, time.Minute},
+		"no address": {`{"fault": "no-address"}`, "no address 1s after power-on: it asks for one by DHCP on VM Network (public: no address", time.Second, time.Minute},
 		"slow":       {`{"fault": "no-address"}`, "500ms after power-on", time.Second, 500 * time.Millisecond},
 		"upload":     {`{"fault": "upload-broken", "bytes": 300000}`, "upload [datastore1] t1/", time.Minute, time.Minute},
 	} {
@@ -589,6 +589,51 @@ func TestSharedStores(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What was there before, a switch that somebody's tool left, or a port group of
+// the name, is used and stays.
+func TestBridgeThatWasThere(t *testing.T) {
+	l := startLab(t, "standalone")
+	c := l.dial("esxi")
+	site, err := ReadSite(t.Context(), c, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	system := site.Hosts[0].NetworkSystem
+	for _, add := range []func() error{
+		func() error {
+			_, err := methods.AddVirtualSwitch(t.Context(), c.Vim, &types.AddVirtualSwitch{This: system, VswitchName: "t1", Spec: &types.HostVirtualSwitchSpec{NumPorts: 1024}})
+			return err
+		},
+		func() error {
+			_, err := methods.AddPortGroup(t.Context(), c.Vim, &types.AddPortGroup{This: system, Portgrp: types.HostPortGroupSpec{Name: "t1", VswitchName: "t1"}})
+			return err
+		},
+	} {
+		if err := add(); err != nil {
+			t.Fatal(err)
+		}
+		before := l.state().things()
+		for _, fault := range []string{"", `{"fault": "component-fails", "component": "vicadmin"}`} {
+			if fault != "" {
+				l.arm(fault)
+			}
+			_, _, err := l.up("esxi", l.job("esxi", "t1"), Options{})
+			l.disarm()
+			if (err != nil) != (fault != "") {
+				t.Fatal(err)
+			}
+			if fault == "" {
+				if r, _, err := l.down("esxi", l.target("esxi", "t1"), DownOptions{}); err != nil || len(r.Left) > 0 {
+					t.Errorf("%+v %v", r, err)
+				}
+			}
+			if d := cmp.Diff(before, l.state().things()); d != "" {
+				t.Errorf("%s: the lab is not as it was:\n%s", fault, d)
+			}
+		}
 	}
 }
 

@@ -358,12 +358,14 @@ func (p *Plan) static(r Role, n RoleNet) {
 		p.refuse("gateway", "the %s network has a gateway and no static address", r)
 		return
 	}
-	if !n.IP.IsValid() {
-		return
+	if !n.IP.IsValid() || r != Public && !own.IP.IsValid() {
+		return // what it shares is said of whose it is
 	}
 	switch {
 	case n.Gateway.IsValid() && !n.IP.Contains(n.Gateway):
 		p.refuse("gateway", "gateway %s of the %s network is not in %s", n.Gateway, r, n.IP.Masked())
+	case n.Gateway == n.IP.Addr():
+		p.refuse("gateway", "the %s network has the address %s for the VCH and for the gateway", r, n.Gateway)
 	case r == Public && !n.Gateway.IsValid():
 		p.refuse("gateway-missing", "a static address on the public network needs a gateway")
 	case r != Public && own.Gateway.IsValid() && len(own.Destinations) == 0 && n.Network != p.spec.network(Public).Network:

@@ -3,6 +3,7 @@ package vch
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -302,18 +303,39 @@ func ParseStatic(s string) (netip.Prefix, error) {
 	if err != nil || !p.Addr().Is4() || p.Bits() == 0 {
 		return p, fmt.Errorf("%q is not an address with its prefix length, as in 10.0.0.5/24", s)
 	}
+	if p.Bits() < 31 && (p.Addr() == p.Masked().Addr() || p.Addr() == last(p)) {
+		return p, fmt.Errorf("%s is the network itself, or everybody in it, and no host of it", s)
+	}
 	return p, nil
+}
+
+// last returns the last address of a network.
+func last(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().As4()
+	for i := p.Bits(); i < 32; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	return netip.AddrFrom4(b)
+}
+
+// CheckProxy reports what is no URL of a proxy; "" is none. The text of the
+// error does not repeat it: there may be a password in it.
+func CheckProxy(s string) error {
+	u, err := url.Parse(s)
+	switch {
+	case s == "":
+		return nil
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || strings.ContainsAny(s, "| "):
+		return errors.New("it is not of the form http://HOST[:PORT]")
+	}
+	return nil
 }
 
 // ParseRange reads FIRST-LAST, FIRST-LASTBYTE or a network in CIDR form.
 func ParseRange(s string) (AddrRange, error) {
 	bad := fmt.Errorf("%q is neither FIRST-LAST nor a network of the form 10.0.0.0/24", s)
 	if p, err := netip.ParsePrefix(s); err == nil && p.Addr().Is4() {
-		first, last := p.Masked().Addr(), p.Masked().Addr().As4()
-		for i := p.Bits(); i < 32; i++ {
-			last[i/8] |= 0x80 >> (i % 8)
-		}
-		return AddrRange{first, netip.AddrFrom4(last)}, nil
+		return AddrRange{p.Masked().Addr(), last(p)}, nil
 	}
 	from, to, ok := strings.Cut(s, "-")
 	first, err := netip.ParseAddr(strings.TrimSpace(from))
@@ -351,8 +373,10 @@ func ParseSyslog(s string) (*Syslog, error) {
 		return nil, fmt.Errorf("%q is not udp://HOST[:PORT] or tcp://HOST[:PORT]", s)
 	}
 	addr := u.Host
-	if u.Port() == "" {
-		addr += ":514"
+	if port := u.Port(); port == "" {
+		addr = net.JoinHostPort(u.Hostname(), "514")
+	} else if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+		return nil, fmt.Errorf("%q: there is no port %s", s, port)
 	}
 	return &Syslog{Network: u.Scheme, RAddr: addr}, nil
 }

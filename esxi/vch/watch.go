@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -76,14 +77,16 @@ func (w *watch) heartbeat(ctx context.Context, late chan<- error) {
 		select {
 		case <-beat.C:
 			w.locked(func() {
-				for _, s := range w.state.summary() {
-					w.r.on(Event{Kind: "waiting", Text: fmt.Sprintf("%s, after %v", s, time.Since(w.started).Round(time.Second))})
-				}
+				w.r.on(Event{Kind: "waiting", Text: fmt.Sprintf("%s, after %v", strings.Join(w.state.summary(), ", "), time.Since(w.started).Round(time.Second))})
 			})
 		case <-deadline.C:
 			w.locked(func() {
 				if w.state.address(Client) == "" {
-					late <- &BootError{Text: fmt.Sprintf("no address %v after power-on", limit), State: w.state.summary()}
+					text := fmt.Sprintf("no address %v after power-on", limit)
+					if n := w.r.p.spec.network(Client); !n.IP.IsValid() {
+						text += ": it asks for one by DHCP on " + n.Network
+					}
+					late <- &BootError{Text: text, State: w.state.summary()}
 				}
 			})
 		case <-ctx.Done():
