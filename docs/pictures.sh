@@ -72,13 +72,20 @@ sure='--yes --accept-risk=lose-management'
 
 start_lab
 
+if wanted plan; then
+  fresh
+  labctl host learn nuc01 >/dev/null 2>&1
+  shot plan 112x48 "What labctl net plan shows: the switches before and after the move, each change, and who takes it back" \
+    "labctl net plan nuc01 --to standard"
+fi
+
 if wanted rescue; then
   fresh
   # What a user has: facts that labctl has learned while the API answered, and the
   # two that no API tells.
   cp labctl.yaml given.yaml
   sed -i '0,/^  facts:/{//!b};/^  facts:/,/^- name: nested/{/^  facts:/!{/^- name:/!d};s/.*facts:/&\n    lockdown_item: dimmed\n    wrap: "no"/}' labctl.yaml
-  labctl config check >/dev/null
+  labctl config check >/dev/null 2>&1
   labctl host learn nuc01 >/dev/null 2>&1
   post POST /fault '{"fault":"wire-vlan","host":"nuc01","vlan":999}' >/dev/null
   labctl net apply nuc01 --to standard $sure --timeout 2s >/dev/null 2>&1 || true

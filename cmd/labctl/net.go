@@ -231,6 +231,7 @@ func (a *app) planFor(ctx context.Context, t *target, p *network.Path, g network
 		return nil, nil, err
 	}
 	s.Host = firstOf(t.Name, s.Host)
+	a.saw(s.Host, s)
 	return s, network.NewPlan(s, g), nil
 }
 
@@ -243,7 +244,9 @@ func (a *app) netPlanCommand() *cobra.Command {
 		Long: `Plan reads the host once and shows every change of a move to the other kind of
 switch: what is added, what moves, what cuts management off, what has no
 equivalent and gets lost, and who takes it back if it goes wrong. It changes
-nothing. What the plan refuses ends with exit 7, with the reason.
+nothing. What the plan refuses ends with exit 7, with the reason. Where management
+is on a standard switch already, it plans what a console's restore has left behind
+on a distributed switch without an uplink.
 
 A plan that is saved with --out can be applied later. It carries a fingerprint
 of the host: when the host has changed since, apply refuses it with exit 4.`,
@@ -496,6 +499,7 @@ itself and says so.`,
 				return err
 			}
 			r := newNetShow(t, s, used.Via)
+			a.saw(r.Host, s)
 			a.afterShow(r, firstOf(t.Host.Network.VMK, "vmk0"))
 			return a.result(r, func(p *page) { writeNetShow(p, r) })
 		},
@@ -530,7 +534,12 @@ func (a *app) readEither(ctx context.Context, chosen, other *network.Path) (*net
 		a.warn("%s, and the host itself does not answer (%s): this is what vCenter remembers", why, err2)
 		return s, chosen, nil
 	}
-	return nil, nil, fmt.Errorf("%w; and on the other path: %w", err, err2)
+	code := exitCode(ctx, err) // of both, where they agree: a missing password is bad input
+	err = fmt.Errorf("%w; and on the other path: %w", err, err2)
+	if code == exitCode(ctx, err2) {
+		err = exitWith(code, err)
+	}
+	return nil, nil, err
 }
 
 func newNetShow(t *target, s *network.Snapshot, via string) *netShowResult {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -171,7 +172,9 @@ func (a *app) netRun(ctx context.Context, t *target, via string, g network.Goal,
 		return err
 	}
 	seen := a.now()
-	a.learnAlong(p.Host, chosen.Via, s.Facts)
+	if a.interactive() || a.yes && slices.Contains(g.Accept, riskManagement) { // else nobody can say yes, and the run leaves nothing
+		a.learnAlong(p.Host, chosen.Via, s.Facts)
+	}
 	res := &netApplyResult{Version: 1, Host: p.Host, Outcome: network.NotApplied, Refusals: p.Refusals}
 	// What ends the run before anything was sent is an error, and with -o json a
 	// result too.
@@ -286,10 +289,7 @@ func (t *target) endpoints() map[string]network.Endpoint {
 // confirmRisk asks for the host's name, or takes --yes together with the named
 // risk. It reports whether a person was asked.
 func (a *app) confirmRisk(ctx context.Context, p *network.Plan, accept []string, verb string) (asked bool, err error) {
-	accepted := false
-	for _, r := range accept {
-		accepted = accepted || r == riskManagement
-	}
+	accepted := slices.Contains(accept, riskManagement)
 	switch {
 	case a.yes && (accepted || p.Rest()):
 		return false, nil

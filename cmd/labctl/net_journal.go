@@ -332,8 +332,8 @@ func (a *app) netStatus(ctx context.Context, name, via string) error {
 			}
 		}
 	}
-	if err := a.result(r, func(p *page) { writeNetStatus(p, r, vmk) }); err != nil {
-		return err
+	if failed := a.result(r, func(p *page) { writeNetStatus(p, r, vmk) }); failed != nil {
+		return failed
 	}
 	switch {
 	case r.Open && r.Rescued:
@@ -351,6 +351,8 @@ func (a *app) netStatus(ctx context.Context, name, via string) error {
 		a.next("to move them after the host", "net", "apply", t.Name, "--to", "standard")
 	case r.LeftOver > 0:
 		a.next("to see what is no longer needed", "net", "cleanup", t.Name)
+	case r.Unread != "" && exitCode(ctx, err) == exitUsage:
+		return err
 	case r.Unread != "":
 		a.next("a look at everything that can be wrong", "doctor")
 	case r.NowKind != "":

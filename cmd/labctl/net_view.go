@@ -195,11 +195,21 @@ type netEvent struct {
 // runView shows a run as it goes: text lines with the time since its start, or
 // JSON events.
 func (a *app) runView(host string) func(network.Event) {
+	bar := liveLine{a: a}
+	var moving time.Duration // when machines began to move
 	return func(e network.Event) {
 		if a.json() {
 			// A broken pipe must not stop a run in the middle.
 			_ = a.event(netEvent{netStep: e, Host: host, ElapsedMs: e.Elapsed.Milliseconds()})
 			return
+		}
+		if e.Event == "progress" {
+			bar.draw(&progressBar{what: "  virtual machines", done: int64(e.Done), total: int64(e.Total), took: e.Elapsed - moving, unit: func(n int64) string { return fmt.Sprint(n) }})
+			return
+		}
+		bar.end()
+		if e.Step == "vms" && e.State == network.Started {
+			moving = e.Elapsed
 		}
 		mark, look := "·", plain
 		switch {

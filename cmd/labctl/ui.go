@@ -445,7 +445,8 @@ func (a *app) confirm(ctx context.Context, question string) (bool, error) {
 // back with echo on and leaves the reader to the end of the program.
 func (a *app) prompt(ctx context.Context, question, instead string, read func(*os.File) (string, error)) (string, error) {
 	if !a.interactive() {
-		return "", usagef("no terminal to ask on (%s): give %s", strings.TrimRight(strings.TrimSpace(question), ":?"), instead)
+		question = strings.TrimSuffix(strings.TrimSpace(question), " [y/N]")
+		return "", usagef("no terminal to ask on (%s): give %s", strings.TrimRight(question, ":?"), instead)
 	}
 	f, err := a.tty()
 	if err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/labctl/labctl/esxi/vch"
@@ -13,7 +12,7 @@ import (
 // seconds. The library calls it for one event at a time.
 type vchProgress struct {
 	a     *app
-	bar   bool // the cursor stands behind an unfinished line
+	bar   liveLine
 	began map[string]time.Time
 	last  map[string]time.Time // line of an upload, where there is no terminal
 }
@@ -66,14 +65,7 @@ func (p *vchProgress) on(e vch.Event) {
 }
 
 // end finishes an unfinished line.
-func (p *vchProgress) end() {
-	if p.bar {
-		p.bar = false
-		p.a.stderrLock.Lock()
-		fmt.Fprintln(p.a.stderr)
-		p.a.stderrLock.Unlock()
-	}
-}
+func (p *vchProgress) end() { p.bar.end() }
 
 func (p *vchProgress) upload(name string, e vch.Event) {
 	now := p.a.now()
@@ -83,39 +75,15 @@ func (p *vchProgress) upload(name string, e vch.Event) {
 	if _, ok := p.began[e.VCH]; !ok || e.Done == 0 {
 		p.began[e.VCH], p.last[e.VCH] = now, now
 	}
-	line := printable(name) + uploadLine(e.Done, e.Total, now.Sub(p.began[e.VCH]))
-	if !p.a.terminal(p.a.stderr) {
-		if e.Done == e.Total || now.Sub(p.last[e.VCH]) >= plainEvery {
-			p.last[e.VCH] = now
-			p.a.progress("%s", line)
-		}
-		return
+	line := progressBar{what: printable(name) + "upload", done: e.Done, total: e.Total, took: now.Sub(p.began[e.VCH]), unit: megabytes}
+	p.bar.a = p.a
+	if !p.bar.draw(&line) && (e.Done == e.Total || now.Sub(p.last[e.VCH]) >= plainEvery) {
+		p.last[e.VCH] = now
+		p.a.progress("%s", line.text(0))
 	}
-	p.a.stderrLock.Lock()
-	fmt.Fprintf(p.a.stderr, "\r%s\x1b[K", line)
-	p.a.stderrLock.Unlock()
-	p.bar = true
 	if e.Done == e.Total {
 		p.end()
 	}
-}
-
-const barWidth = 24
-
-// uploadLine says how far an upload is, how fast, and how long it will take.
-func uploadLine(done, total int64, took time.Duration) string {
-	part := float64(done) / float64(max(total, 1))
-	full := int(part * barWidth)
-	line := fmt.Sprintf("upload [%s%s] %3.0f%%  %s of %s", strings.Repeat("#", full), strings.Repeat("-", barWidth-full), 100*part, megabytes(done), megabytes(total))
-	rate := float64(done) / took.Seconds()
-	if took < 500*time.Millisecond || done == 0 {
-		return line
-	}
-	line += fmt.Sprintf("  %s/s", megabytes(int64(rate)))
-	if done < total {
-		line += fmt.Sprintf("  %v left", time.Duration(float64(total-done)/rate*float64(time.Second)).Round(time.Second))
-	}
-	return line
 }
 
 func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }

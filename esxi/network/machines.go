@@ -244,6 +244,7 @@ func (r *Run) awaitTasks(ctx context.Context, s *Snapshot, tasks []editTask) (*S
 			return r.settle(ctx, false)
 		}
 		record(tasks, states)
+		r.ended(tasks)
 		r.blame(tasks)
 		s = again
 	}
@@ -259,6 +260,19 @@ func (r *Run) awaitTasks(ctx context.Context, s *Snapshot, tasks []editTask) (*S
 		return r.settle(ctx, false)
 	}
 	return again, nil
+}
+
+// ended tells how many of several edits have ended.
+func (r *Run) ended(tasks []editTask) {
+	n := 0
+	for _, t := range tasks {
+		if !t.busy {
+			n++
+		}
+	}
+	if len(tasks) > 1 {
+		r.emit(Event{Event: "progress", Step: "vms", Text: fmt.Sprintf("%d of %s", n, count(len(tasks), "virtual machine")), Done: n, Total: len(tasks)})
+	}
 }
 
 func (r *Run) watchTasks(ctx context.Context, tasks []editTask) {
@@ -284,6 +298,7 @@ func (r *Run) watchTasks(ctx context.Context, tasks []editTask) {
 					record(tasks, []TaskState{taskUpdate(o)})
 				}
 			}
+			r.ended(tasks)
 		}
 		if !slices.ContainsFunc(tasks, func(t editTask) bool { return t.busy }) || !sleep(ctx, batchInterval) {
 			return

@@ -50,10 +50,12 @@ const (
 
 // Event is one thing that happened, for whoever shows the run.
 type Event struct {
-	Event   string        `json:"event"`          // step, wait or note
+	Event   string        `json:"event"`          // step, progress, wait or note
 	Step    string        `json:"step,omitempty"` // prepare, change, verify, vms, undo, clean
 	State   string        `json:"state,omitempty"`
 	Text    string        `json:"text"`
+	Done    int           `json:"done,omitempty"`  // progress: machines whose edit has ended
+	Total   int           `json:"total,omitempty"` // progress: of how many
 	Elapsed time.Duration `json:"-"`
 }
 
