@@ -84,6 +84,7 @@ var noOutput = map[string]string{
 	"config schema": "a JSON schema",
 	"recipe schema": "a JSON schema",
 	"hid serve":     "answers to the labctl at the other end",
+	"man":           "manual pages, as files",
 }
 
 // outputFile is where the schema of a command's output lies in configs.
