@@ -192,7 +192,7 @@ func goLicence(goroot string) (licence, error) {
 	}
 	matches, err := filepath.Glob("/usr/share/doc/golang-*-go/copyright")
 	if err != nil || len(matches) == 0 {
-		return licence{}, errors.New("Go's own LICENSE is not in GOROOT")
+		return licence{}, errors.New("the LICENSE of Go itself is not in GOROOT")
 	}
 	text, err := os.ReadFile(matches[0])
 	return licence{spdx: "BSD-3-Clause", text: string(text), copyrights: []string{"2009 The Go Authors"}}, err
