@@ -10,7 +10,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 # run, and the skip is said aloud.
 RACE := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && [ "$$($(GO) env CGO_ENABLED)" = 1 ] && echo -race)
 
-.PHONY: help build build-usb test lint bench demo schema fuzz clean
+.PHONY: help build build-usb deb release man test lint bench demo schema fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,15 @@ build: ## bin/labctl and bin/labsim, static
 
 build-usb: ## bin/labctl-usb, with hid watch; needs gcc, pkg-config and libusb-1.0-0-dev
 	CGO_ENABLED=1 $(GO) build -trimpath -tags usb -o bin/labctl-usb ./cmd/labctl
+
+deb: ## dist/*.deb for Debian and Raspberry Pi OS: amd64, arm64, armhf; needs dpkg-deb
+	@$(GO) run ./configs/pack deb
+
+release: ## dist/: static binaries for six platforms, checksums, a bill of materials
+	@$(GO) run ./configs/pack release
+
+man: ## build/man: the manual pages; read one with man -l
+	@$(GO) run ./configs/pack -out build/man man
 
 lint: ## gofmt, vet, staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \

@@ -85,7 +85,7 @@ if wanted rescue; then
   # two that no API tells.
   cp labctl.yaml given.yaml
   sed -i '0,/^  facts:/{//!b};/^  facts:/,/^- name: nested/{/^  facts:/!{/^- name:/!d};s/.*facts:/&\n    lockdown_item: dimmed\n    wrap: "no"/}' labctl.yaml
-  labctl config check >/dev/null
+  labctl config check >/dev/null 2>&1
   labctl host learn nuc01 >/dev/null 2>&1
   post POST /fault '{"fault":"wire-vlan","host":"nuc01","vlan":999}' >/dev/null
   labctl net apply nuc01 --to standard $sure --timeout 2s >/dev/null 2>&1 || true

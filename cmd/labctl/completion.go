@@ -14,8 +14,11 @@ func (a *app) completionCommand() *cobra.Command {
 	shells := []string{"bash", "zsh", "fish", "powershell"}
 	return &cobra.Command{
 		Use: "completion bash|zsh|fish|powershell", Short: "Completion script for a shell",
-		Long: `Completion writes a script that makes the tab key complete commands, flags and
-the names of configured hosts.`,
+		Long: `Completion writes a script that makes the tab key complete commands, flags, and
+what they are about: hosts, keyboards, recipes and their files, facts, layouts,
+risks, and the switches, port groups and VCHs that labctl saw last. It reads the
+config and the state folder only: the tab key asks no host and no password. The
+Debian package has the scripts already.`,
 		Example:   "  labctl completion bash > ~/.local/share/bash-completion/completions/labctl",
 		Args:      argsBetween(1, 1, "a shell: bash, zsh, fish or powershell"),
 		ValidArgs: shells,

@@ -92,8 +92,8 @@ func (a *app) help(root *cobra.Command, args []string) error {
 		if len(args) == 1 {
 			return a.showGuide(args[0], src)
 		}
-		if part := codeSection(src, args[1]); part != "" {
-			return a.showGuide(args[1], part)
+		if part, of := codeSection(src, args[1]); part != "" {
+			return a.showCode(args[1], part, of)
 		}
 	}
 	if c, rest, err := root.Find(args); err == nil && len(rest) == 0 {
@@ -101,8 +101,8 @@ func (a *app) help(root *cobra.Command, args []string) error {
 	}
 	if len(args) == 1 {
 		for _, file := range codeGuides {
-			if part := codeSection(guideText(file), args[0]); part != "" {
-				return a.showGuide(args[0], part)
+			if part, of := codeSection(guideText(file), args[0]); part != "" {
+				return a.showCode(args[0], part, of)
 			}
 		}
 	}
@@ -150,9 +150,9 @@ func headingCode(h heading) string {
 	return strings.ToLower(code)
 }
 
-// codeSection returns the part of a guide whose heading is for the code. An exit
-// code may be called exit-6 as well as 6.
-func codeSection(src, code string) string {
+// codeSection returns the part of a guide whose heading is for the code, and the
+// heading above it. An exit code may be called exit-6 as well as 6.
+func codeSection(src, code string) (part, of string) {
 	code = strings.ToLower(code)
 	if n, ok := strings.CutPrefix(code, "exit-"); ok {
 		if _, err := strconv.Atoi(n); err == nil {
@@ -161,11 +161,19 @@ func codeSection(src, code string) string {
 	}
 	all := headings(src)
 	for i, h := range all {
-		if h.level > 1 && headingCode(h) == code {
-			return section(src, all, i)
+		switch {
+		case h.level == 2:
+			of = plainText(h.text)
+		case h.level == 3 && headingCode(h) == code:
+			return section(src, all, i), of
 		}
 	}
-	return ""
+	return "", ""
+}
+
+func isCode(src, code string) bool {
+	part, _ := codeSection(src, code)
+	return part != ""
 }
 
 // helpCodes are the codes that help explains.
@@ -198,10 +206,17 @@ type helpResult struct {
 	Markdown string `json:"markdown"` // the text, as it stands in docs/
 }
 
-func (a *app) showGuide(topic, src string) error {
+func (a *app) showGuide(topic, src string) error { return a.showCode(topic, src, "") }
+
+// showCode shows a part of a guide, with what it is part of behind its heading.
+func (a *app) showCode(topic, src, of string) error {
 	return a.result(helpResult{1, topic, src}, func(p *page) {
+		text := src
+		if title, rest, ok := strings.Cut(src, "\n"); ok && of != "" {
+			text = title + " (" + of + ")\n" + rest
+		}
 		s := &sheet{p: p, width: a.textWidth(), link: guideLink}
-		s.write(src)
+		s.write(text)
 	})
 }
 
@@ -225,7 +240,7 @@ func guideLink(target string) string {
 		switch {
 		case path.Base(file) != g.file && !(file == "" && anchor != ""):
 			continue
-		case anchor != "" && file != "" && slices.Contains(codeGuides, g.file) && codeSection(guideText(g.file), anchor) != "":
+		case anchor != "" && file != "" && slices.Contains(codeGuides, g.file) && isCode(guideText(g.file), anchor):
 			return "labctl help " + anchor
 		case file != "":
 			return "labctl help " + g.names[0]

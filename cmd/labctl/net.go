@@ -231,6 +231,7 @@ func (a *app) planFor(ctx context.Context, t *target, p *network.Path, g network
 		return nil, nil, err
 	}
 	s.Host = firstOf(t.Name, s.Host)
+	a.saw(s.Host, s)
 	return s, network.NewPlan(s, g), nil
 }
 
@@ -243,7 +244,9 @@ func (a *app) netPlanCommand() *cobra.Command {
 		Long: `Plan reads the host once and shows every change of a move to the other kind of
 switch: what is added, what moves, what cuts management off, what has no
 equivalent and gets lost, and who takes it back if it goes wrong. It changes
-nothing. What the plan refuses ends with exit 7, with the reason.
+nothing. What the plan refuses ends with exit 7, with the reason. Where management
+is on a standard switch already, it plans what a console's restore has left behind
+on a distributed switch without an uplink.
 
 A plan that is saved with --out can be applied later. It carries a fingerprint
 of the host: when the host has changed since, apply refuses it with exit 4.`,
@@ -496,6 +499,7 @@ itself and says so.`,
 				return err
 			}
 			r := newNetShow(t, s, used.Via)
+			a.saw(r.Host, s)
 			a.afterShow(r, firstOf(t.Host.Network.VMK, "vmk0"))
 			return a.result(r, func(p *page) { writeNetShow(p, r) })
 		},

@@ -119,7 +119,7 @@ func completeRecipes(_ *cobra.Command, args []string, word string) ([]string, co
 	for _, r := range recipes.Library() {
 		out = append(out, r.Name+"\t"+r.Summary)
 	}
-	return out, cobra.ShellCompDirectiveDefault
+	return append(out, recipeFiles(word)...), cobra.ShellCompDirectiveDefault
 }
 
 // completeVars offers the variables of the recipe that is named.
@@ -649,12 +649,16 @@ func (a *app) writeVerdict(p *page, v *recipes.Verdict, facts map[string]string,
 	p.flow("", 0, 0, "give what is known as "+example(v)+", or in the config as facts of the host")
 }
 
-// example gives the missing facts as flags, with the values of a host that the
-// recipe is right for where there is one.
+// example gives the missing facts as flags, with the values of a host for which
+// the recipe does most, where there is one that it is right for.
 func example(v *recipes.Verdict) string {
-	facts := map[string]string{}
-	if all := destinations(v); all[len(all)-1].ok {
-		facts = all[len(all)-1].typical().Facts
+	var facts map[string]string
+	most := -1
+	for _, d := range destinations(v) { // the usual ones first
+		one := d.typical()
+		if done := int(one.World.Effect()); d.ok && done > most {
+			most, facts = done, one.Facts
+		}
 	}
 	var flags []string
 	for _, m := range v.Missing {

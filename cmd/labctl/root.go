@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -10,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/lmittmann/tint"
 	"github.com/spf13/cobra"
@@ -45,7 +48,7 @@ func (a *app) execute(ctx context.Context) int {
 	root := a.root()
 	root.SetArgs(a.args)
 	root.SetIn(a.stdin)
-	root.SetOut(a.stdout)
+	root.SetOut(patientPipe{a.stdout})
 	root.SetErr(a.stderr)
 	cmd, err := root.ExecuteContextC(ctx)
 	a.report(ctx, err)
@@ -75,7 +78,8 @@ stale, 5 failed and everything is as it was, 6 failed and not as it was,
 		a.configCommand(),
 		a.doctorCommand(),
 		a.versionCommand(),
-		a.completionCommand())
+		a.completionCommand(),
+		a.manCommand())
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(a.helpCommand())
@@ -115,6 +119,7 @@ stale, 5 failed and everything is as it was, 6 failed and not as it was,
 		return nil
 	}
 	root.SetFlagErrorFunc(a.flagError)
+	a.completeFlags(root)
 	root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	root.RegisterFlagCompletionFunc("color", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
 	return root
@@ -246,6 +251,17 @@ func distance(a, b string) int {
 func (a *app) leaving(format string, args ...any) {
 	s := fmt.Sprintf(format, args...)
 	a.leaves.Store(&s)
+}
+
+// patientPipe takes help that nobody reads to its end, as in labctl help | head:
+// cobra would complain of it on stderr.
+type patientPipe struct{ io.Writer }
+
+func (w patientPipe) Write(b []byte) (int, error) {
+	if _, err := w.Writer.Write(b); err != nil && !errors.Is(err, syscall.EPIPE) {
+		return 0, err
+	}
+	return len(b), nil
 }
 
 // lockedWriter keeps trace lines from running into other lines on stderr.

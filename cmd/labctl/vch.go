@@ -137,12 +137,6 @@ func (a *app) vchError(err error) error {
 	return err
 }
 
-// completeVCHs offers nothing: the names are on the server, and completion logs
-// in nowhere.
-func completeVCHs(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	return nil, cobra.ShellCompDirectiveNoFileComp
-}
-
 type vchListResult struct {
 	Version int         `json:"version"`
 	VCHs    []vch.Entry `json:"vchs"`
@@ -170,6 +164,7 @@ vCenter knows by another id), or creating when it was never finished.`,
 			if err != nil {
 				return err
 			}
+			a.sawVCHs(s.server(), list)
 			if list == nil {
 				list = []vch.Entry{}
 			}
@@ -225,7 +220,7 @@ off or broken shows as well. VIC 0.4's keys are read too.
 --vmx adds the raw keys, with secrets masked; with -o json they are always there.`,
 		Example:           "  labctl vch inspect t1",
 		Args:              argsBetween(1, 1, "the name or id of a VCH"),
-		ValidArgsFunction: completeVCHs,
+		ValidArgsFunction: a.completeVCHs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, done, err := a.vchDial(cmd.Context(), &p)
 			if err != nil {
@@ -261,7 +256,7 @@ port to the datastore. Of a VCH that did not boot and was taken back it prints
 what was saved before.`,
 		Example:           "  labctl vch logs t1",
 		Args:              argsBetween(1, 1, "the name or id of a VCH"),
-		ValidArgsFunction: completeVCHs,
+		ValidArgsFunction: a.completeVCHs,
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.vchLogs(cmd.Context(), &p, args[0]) },
 	}
 	a.vchPlaceFlags(c, &p)

@@ -41,7 +41,7 @@ running, and nothing was removed.`,
 		Example: `  labctl vch down t1
   labctl vch down --all --prefix ci-`,
 		Args:              argsBetween(0, -1, "names of VCHs"),
-		ValidArgsFunction: completeVCHs,
+		ValidArgsFunction: a.completeVCHs,
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.vchDown(cmd.Context(), &f, args) },
 	}
 	c.Flags().BoolVar(&f.force, "force", false, "remove running containers too")
@@ -120,6 +120,13 @@ func (a *app) vchDown(ctx context.Context, f *vchDownFlags, names []string) erro
 	}
 	out := vchDownResult{Version: 1, VCHs: res}
 	a.nextLine = "what is there now: " + a.like("vch", "ls")
+	a.remember(func(f *seenFile) {
+		for _, r := range res {
+			if len(r.Left) == 0 {
+				delete(f.VCHs, r.Name)
+			}
+		}
+	})
 	for _, r := range res {
 		if len(r.Left) > 0 {
 			out.Exit = exitChanged

@@ -29,7 +29,7 @@ needed), runs it, shows its output, finds the virtual machine that the container
 is, and removes it.`,
 		Example:           "  labctl vch test t1",
 		Args:              argsBetween(1, 1, "the name or id of a VCH"),
-		ValidArgsFunction: completeVCHs,
+		ValidArgsFunction: a.completeVCHs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.vchTest(cmd.Context(), &p, args[0], image, certs)
 		},

@@ -62,7 +62,7 @@ bundle; 5 failed, and nothing is left; 6 failed, and what is left is named.`,
 		Example: `  labctl vch up t1 --bundle ./vic --ttl 4h
   labctl vch up ci --count 10`,
 		Args:              argsBetween(1, -1, "names for VCHs"),
-		ValidArgsFunction: completeVCHs,
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.vchUp(cmd.Context(), cmd.Flags(), f, args)
 		},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"runtime"
 	"runtime/debug"
 
@@ -48,6 +49,11 @@ func (a *app) versionCommand() *cobra.Command {
 	}
 }
 
+// What make deb and make release say of the source: they also build outside of a
+// repository that Go can read, such as a worktree. Where they are empty, it is
+// what Go has found out.
+var release, commit, commitTime string
+
 const govmomiPath = "github.com/vmware/govmomi"
 
 func buildVersion() versionResult {
@@ -59,13 +65,14 @@ func buildVersion() versionResult {
 	if !ok {
 		return v
 	}
-	v.Release = info.Main.Version
+	v.Release = cmp.Or(release, info.Main.Version)
+	v.Commit, v.Time = commit, commitTime
 	for _, s := range info.Settings {
 		switch s.Key {
 		case "vcs.revision":
-			v.Commit = s.Value
+			v.Commit = cmp.Or(commit, s.Value)
 		case "vcs.time":
-			v.Time = s.Value
+			v.Time = cmp.Or(commitTime, s.Value)
 		case "vcs.modified":
 			v.Modified = s.Value == "true"
 		}

@@ -121,22 +121,38 @@ const (
 
 func openEvents(t *testing.T) *events {
 	t.Helper()
+	return openEventsUnless(t, func() bool { return false })
+}
+
+// openEventsUnless returns nil where over says first that no keyboard will come.
+func openEventsUnless(t *testing.T, over func() bool) *events {
+	t.Helper()
 	var node string
 	var file *os.File
 	until(t, patience, "the host has an event device for the keyboard", func() bool {
+		if over() {
+			return true
+		}
 		if node = eventNode(); node == "" {
 			return false
 		}
-		var err error
 		// Blocking, so that closing it cannot race with a read of the poller.
-		file, err = os.OpenFile(node, os.O_RDWR, 0)
-		return err == nil
+		f, err := os.OpenFile(node, os.O_RDWR, 0)
+		if err != nil {
+			return false
+		}
+		// CLOCK_MONOTONIC is also what the tests measure with. (EVIOCSCLOCKID)
+		if err := unix.IoctlSetPointerInt(int(f.Fd()), 0x400445a0, unix.CLOCK_MONOTONIC); err != nil {
+			_ = f.Close() // gone again
+			return false
+		}
+		file = f
+		return true
 	})
-	e := &events{file: file, ch: make(chan event, 1<<16), dropped: make(chan struct{}), gone: make(chan struct{})}
-	// CLOCK_MONOTONIC is also what the tests measure with.
-	if err := unix.IoctlSetPointerInt(int(file.Fd()), 0x400445a0, unix.CLOCK_MONOTONIC); err != nil {
-		t.Fatal(err)
+	if file == nil {
+		return nil
 	}
+	e := &events{file: file, ch: make(chan event, 1<<16), dropped: make(chan struct{}), gone: make(chan struct{})}
 	go e.read()
 	return e
 }
@@ -239,12 +255,8 @@ func typing(t *testing.T, env []string, args ...string) (*labctl, *events) {
 func tryTyping(t *testing.T, env []string, args ...string) (*labctl, *events) {
 	t.Helper()
 	l := start(t, env, append(args, "--wait-for-watcher")...)
-	until(t, patience, "the host sees the keyboard", func() bool { return l.over() || eventNode() != "" })
-	if l.over() {
-		return l, nil
-	}
-	host := openEvents(t)
-	if !host.sign(t, l) {
+	host := openEventsUnless(t, l.over)
+	if host == nil || !host.sign(t, l) {
 		return l, nil
 	}
 	return l, host
