@@ -83,6 +83,7 @@ var noOutput = map[string]string{
 	"completion":    "a shell script",
 	"config schema": "a JSON schema",
 	"recipe schema": "a JSON schema",
+	"man":           "manual pages, as files",
 	"hid serve":     "answers to the labctl at the other end",
 }
 
