@@ -42,13 +42,17 @@ lint: ## gofmt, vet, staticcheck
 # Debian's they need beyond QEMU they fetch into the user's cache, without root.
 KERNELTEST := hid/kerneltest
 
+# What the tests start beside Go: a program, and the Debian package it is in.
+TESTS_START := qemu-system-x86_64=qemu-system-x86 sshd=openssh-server ssh=openssh-client \
+  debootstrap=debootstrap lintian=lintian qemu-aarch64-static=qemu-user-static
+
 test: ## all tests, with the race detector where there is a C compiler
 	@[ -n "$(RACE)" ] || echo "*** no C compiler or no cgo: the race detector is SKIPPED ***"
-	@missing=; command -v qemu-system-x86_64 >/dev/null || missing=qemu-system-x86; \
-	[ -x /usr/sbin/sshd ] || missing="$$missing openssh-server openssh-client"; \
+	@missing=; for p in $(TESTS_START); do PATH=$$PATH:/usr/sbin command -v "$${p%=*}" >/dev/null || missing="$$missing $${p#*=}"; done; \
 	if [ -n "$$missing" ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	  echo "installing for the tests of the keyboard: $$missing"; apt-get update -q || true; \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing || true; fi
+	  echo "installing for the tests:$$missing"; apt-get update -q || true; \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing || true; \
+	elif [ -n "$$missing" ]; then echo "*** not here, and not installable without root and apt:$$missing; tests that need them are SKIPPED ***"; fi
 	@export LABCTL_SKIPPED=$$(mktemp); trap 'rm -f "$$LABCTL_SKIPPED"' EXIT; code=0; \
 	$(GO) test $(RACE) -parallel 6 -timeout 30m $$($(GO) list ./... | grep -v '/$(KERNELTEST)$$') || code=$$?; \
 	$(GO) test -timeout 40m ./$(KERNELTEST) || code=$$?; \

@@ -27,6 +27,10 @@ import (
 // slowest ordinary read of a homelab takes a second or two.
 const defaultCallTimeout = 60 * time.Second
 
+// dialSlack lets a dial that has the same limit as the call be the one to say
+// that nobody answered.
+const dialSlack = 50 * time.Millisecond
+
 // maxConns is how many connections one client keeps to its server: enough for
 // the parallel edits of virtual machines, which go out eight at a time.
 const maxConns = 8
@@ -309,7 +313,11 @@ func (c *caller) RoundTrip(ctx context.Context, req, res soap.HasFault) error {
 	// The answer to WaitForUpdatesEx is late by design.
 	if _, ok := ctx.Deadline(); !ok || c.e.CallTimeout > 0 && method != "WaitForUpdatesEx" {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, cmp.Or(c.e.CallTimeout, defaultCallTimeout))
+		limit := cmp.Or(c.e.CallTimeout, defaultCallTimeout)
+		if limit == c.e.DialTimeout {
+			limit += dialSlack
+		}
+		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
 	start := time.Now()

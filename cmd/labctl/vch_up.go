@@ -58,7 +58,8 @@ The images are those of a VIC release, which is no longer offered for download
 by its maker; labctl does not come with them.
 
 Exit codes: 0 up; 1 refused before anything was made; 2 usage, or no usable
-bundle; 5 failed, and nothing is left; 6 failed, and what is left is named.`,
+bundle; 5 failed, and nothing is left; 6 failed, and what is left is named; 130
+interrupted, and nothing is left.`,
 		Example: `  labctl vch up t1 --bundle ./vic --ttl 4h
   labctl vch up ci --count 10`,
 		Args:              argsBetween(1, -1, "names for VCHs"),

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"text/template"
+
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -36,14 +38,18 @@ func debs(t *tree, out, only string) ([]string, error) {
 		return nil, err
 	}
 	var files []string
+	var each errgroup.Group // xz keeps one processor busy for long
 	for _, p := range targets {
 		name := filepath.Join(out, fmt.Sprintf("labctl_%s%s_%s.deb", t.version, revision, p.debian))
-		if err := t.deb(p, common, filepath.Join(work, p.debian), name); err != nil {
-			return nil, fmt.Errorf("package for %s: %w", p.debian, err)
-		}
 		files = append(files, name)
+		each.Go(func() error {
+			if err := t.deb(p, common, filepath.Join(work, p.debian), name); err != nil {
+				return fmt.Errorf("package for %s: %w", p.debian, err)
+			}
+			return nil
+		})
 	}
-	return files, nil
+	return files, each.Wait()
 }
 
 // commonFiles fills the folder with what every package holds.

@@ -720,8 +720,9 @@ func TestARM(t *testing.T) {
 	root = debian(t, "arm64", "")
 	putDebs(t, root, "arm64")
 	inside := func(script string) (string, error) {
-		// The registration holds the emulator open, so it need not be in the chroot.
-		mount := "mkdir -p /tmp/.binfmt && mount -t binfmt_misc none " + root + "/mnt && cat >" + root + "/mnt/register && umount " + root + "/mnt && mount -t proc proc " + root + "/proc && " +
+		// The registration holds the emulator open, so it need not be in the chroot,
+		// and lives as long as it is mounted.
+		mount := "mount -t binfmt_misc none " + root + "/mnt && cat >" + root + "/mnt/register && mount -t proc proc " + root + "/proc && " +
 			"exec chroot " + root + " /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C DEBIAN_FRONTEND=noninteractive /bin/sh -ec \"$1\""
 		cmd := exec.CommandContext(t.Context(), "/bin/sh", "-ec", mount, "sh", script)
 		ids := []syscall.SysProcIDMap{{Size: 65536}}
@@ -743,12 +744,15 @@ func TestARM(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if there(root, "proc") {
-		if info, err := os.Lstat(filepath.Join(root, "proc")); err == nil && info.Mode()&fs.ModeSymlink != 0 { // so debootstrap leaves it in a container
-			err = errors.Join(os.Remove(filepath.Join(root, "proc")), os.Mkdir(filepath.Join(root, "proc"), 0o755))
-			if err != nil {
+	for _, name := range []string{"proc", "mnt"} {
+		full := filepath.Join(root, name)
+		if info, err := os.Lstat(full); err == nil && info.Mode()&fs.ModeSymlink != 0 { // so debootstrap leaves /proc in a container
+			if err := os.Remove(full); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if err := os.MkdirAll(full, 0o755); err != nil {
+			t.Fatal(err)
 		}
 	}
 	if machine, err := inside("uname -m"); err != nil || machine != "aarch64\n" {
