@@ -85,7 +85,6 @@ var noOutput = map[string]string{
 	"recipe schema": "a JSON schema",
 	"man":           "manual pages, as files",
 	"hid serve":     "answers to the labctl at the other end",
-	"man":           "manual pages, as files",
 }
 
 // outputFile is where the schema of a command's output lies in configs.
