@@ -247,7 +247,7 @@ func (p *passwords) source(a *app, access *Access, whose, question string, varia
 		}
 		s, err := a.password(ctx, access, whose, question, variables)
 		if err != nil {
-			return esxi.Secret{}, err
+			return esxi.Secret{}, &passwordError{err}
 		}
 		if p.known == nil {
 			p.known = map[string]esxi.Secret{}
@@ -256,6 +256,12 @@ func (p *passwords) source(a *app, access *Access, whose, question string, varia
 		return s, nil
 	}
 }
+
+// passwordError says that a password could not be had.
+type passwordError struct{ err error }
+
+func (e *passwordError) Error() string { return e.err.Error() }
+func (e *passwordError) Unwrap() error { return e.err }
 
 // password asks the block's own source, else the variables, else the user. An
 // empty password is none: it would only count as a failed login.

@@ -203,6 +203,7 @@ func TestColour(t *testing.T) {
 		{"auto", "", "dumb", true, false},
 		{"always", "1", "dumb", false, true},
 		{"never", "", "xterm", true, false},
+		{"auto", "", "dumb", false, false},
 	} {
 		e := testEnv(t, "NO_COLOR="+tc.noColor, "TERM="+tc.termName)
 		e.terminal = func(any) bool { return tc.terminal }

@@ -226,7 +226,11 @@ func (a *app) runView(host string) func(network.Event) {
 		if e.Event != "step" {
 			step = e.Event
 		}
-		a.progress("  %s %s %-8s %s", clock(e.Elapsed), a.errStyle(look, mark), step, e.Text)
+		lead, text := fmt.Sprintf("  %s %s %-8s ", clock(e.Elapsed), a.errStyle(look, mark), step), []string{e.Text}
+		if w := a.columns(a.stderr) - visible(lead); w >= minCell {
+			text = wrap(printable(e.Text), w)
+		}
+		a.progress("%s", lead+strings.Join(text, "\n"+strings.Repeat(" ", visible(lead))))
 	}
 }
 

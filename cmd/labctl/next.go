@@ -131,10 +131,13 @@ func (a *app) sayNext(ctx context.Context, cmd *cobra.Command, err error) {
 func (a *app) otherwise(ctx context.Context, cmd *cobra.Command, err error) string {
 	var login *esxi.LoginError
 	var lost *esxi.FindError
+	var password *passwordError
 	var file fileErrors
 	switch path := cmd.CommandPath(); {
 	case errors.As(err, &file):
 		return "when it is corrected: " + a.line("config", "check")
+	case errors.As(err, &password):
+		return "where each password comes from: " + a.line("config", "show", "--origin")
 	case errors.As(err, &login):
 		return "when user or password is corrected: " + a.line("doctor")
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 && (strings.HasPrefix(path, "labctl hid") || path == "labctl recipe run"):

@@ -51,7 +51,7 @@ var wouldAsk = []errand{
 
 // neverAsk are the commands that have no question, each with a line that ends.
 var neverAsk = []string{
-	"completion bash", "config check", "config schema", "config show", "dcui", "doctor", "hid doctor", "hid down --dry-run", "hid press F2 --dry-run",
+	"completion bash", "help net", "man DIR/man", "config check", "config schema", "config show", "dcui", "doctor", "hid doctor", "hid down --dry-run", "hid press F2 --dry-run",
 	"hid serve --stdio", "hid status", "hid type a --dry-run", "hid up --dry-run", "hid watch --timeout 1s", "host ls", "net resume nuc01", "net rollback nuc01",
 	"recipe check ping-canary", "recipe export ping-canary --format ducky", "recipe import nothing.txt", "recipe list", "recipe record mine.yaml",
 	"recipe rehearse ping-canary --var address=192.168.1.5", "recipe schema", "recipe show ping-canary", "version", "host show nuc01 --timeout 1s",
@@ -74,7 +74,8 @@ func TestNothingIsAskedWithoutATerminal(t *testing.T) {
 	files := func() (all string) {
 		for _, root := range []string{dir, l.state} {
 			filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-				if err == nil && d.Type().IsRegular() && !strings.Contains(path, "/locks/") {
+				if err == nil && d.Type().IsRegular() && !strings.Contains(path, "/locks/") && filepath.Base(path) != "seen.json" { // names for completion, of what was read
+
 					all += path + "\n"
 				}
 				return nil
@@ -128,7 +129,7 @@ func TestNothingIsAskedWithoutATerminal(t *testing.T) {
 		covered[commandOf(t, e.line)] = true
 	}
 	for _, line := range neverAsk {
-		if r, took := run(line, l.config); r.code < 0 || took > 30*time.Second {
+		if r, took := run(strings.ReplaceAll(line, "DIR", dir), l.config); r.code < 0 || took > 30*time.Second {
 			t.Errorf("labctl %s: exit %d after %v\n%s%s", line, r.code, took, r.stdout, r.stderr)
 		}
 		covered[commandOf(t, line)] = true

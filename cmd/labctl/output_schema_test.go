@@ -83,8 +83,8 @@ var noOutput = map[string]string{
 	"completion":    "a shell script",
 	"config schema": "a JSON schema",
 	"recipe schema": "a JSON schema",
-	"hid serve":     "answers to the labctl at the other end",
 	"man":           "manual pages, as files",
+	"hid serve":     "answers to the labctl at the other end",
 }
 
 // outputFile is where the schema of a command's output lies in configs.

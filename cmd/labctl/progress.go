@@ -60,7 +60,7 @@ type liveLine struct {
 // draw shows a bar where there is a terminal that can; else it returns false.
 func (l *liveLine) draw(b *progressBar) bool {
 	w := l.a.columns(l.a.stderr)
-	if w == 0 || l.a.get("TERM") == "dumb" {
+	if w == 0 || !l.a.sequences(l.a.stderr) {
 		return false
 	}
 	l.a.stderrLock.Lock()

@@ -366,7 +366,7 @@ func (a *app) startLive() (l *live, ok bool) {
 	}
 	for _, s := range streams {
 		f, isFile := s.(*os.File)
-		if isFile && a.terminal(s) {
+		if isFile && a.sequences(s) {
 			return a.liveOn(f), true
 		}
 	}

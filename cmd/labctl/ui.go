@@ -161,7 +161,16 @@ func (a *app) colour(stream any) bool {
 	case "never":
 		return false
 	}
-	return a.get("NO_COLOR") == "" && a.get("TERM") != "dumb" && a.terminal(stream)
+	return a.get("NO_COLOR") == "" && a.sequences(stream)
+}
+
+// sequences reports whether a stream is a terminal that takes escape sequences.
+func (a *app) sequences(stream any) bool {
+	if a.get("TERM") == "dumb" || !a.terminal(stream) {
+		return false
+	}
+	f, ok := stream.(*os.File)
+	return !ok || understandsSequences(f)
 }
 
 // columns is the width of a terminal in cells, 0 for anything else.
