@@ -46,5 +46,6 @@ func openTTY() (*os.File, error) { return os.OpenFile("/dev/tty", os.O_RDWR, 0) 
 // ttyOutput is the side of openTTY's file that shows text.
 func ttyOutput(f *os.File) *os.File { return f }
 
-// steer has a terminal obey escape sequences, which all but those of Windows do.
-func steer(*os.File) {}
+// steer says that a terminal obeys escape sequences, which all do but Windows'
+// older ones.
+func steer(*os.File) bool { return true }

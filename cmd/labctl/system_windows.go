@@ -74,11 +74,15 @@ var consoleOut = sync.OnceValue(func() *os.File {
 	return f
 })
 
-// steer has a console obey escape sequences, which old ones do only when asked.
-// It fails on what is no console, where there is nothing to ask.
-func steer(f *os.File) {
+// steer asks a console to obey escape sequences, which those of Windows 10 (1511)
+// and later do once they are told to, and says whether this one does. Older ones,
+// and files, do not.
+func steer(f *os.File) bool {
+	h := windows.Handle(f.Fd())
 	var mode uint32
-	if h := windows.Handle(f.Fd()); windows.GetConsoleMode(h, &mode) == nil {
-		windows.SetConsoleMode(h, mode|windows.ENABLE_VIRTUAL_TERMINAL_PROCESSING)
+	if err := windows.GetConsoleMode(h, &mode); err != nil {
+		return false
 	}
+	return mode&windows.ENABLE_VIRTUAL_TERMINAL_PROCESSING != 0 ||
+		windows.SetConsoleMode(h, mode|windows.ENABLE_VIRTUAL_TERMINAL_PROCESSING) == nil
 }

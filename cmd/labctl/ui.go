@@ -170,7 +170,7 @@ func (a *app) sequences(stream any) bool {
 		return false
 	}
 	f, ok := stream.(*os.File)
-	return !ok || understandsSequences(f)
+	return !ok || steer(f)
 }
 
 // columns is the width of a terminal in cells, 0 for anything else.
