@@ -218,7 +218,7 @@ func (a *app) sshFault(u keyboardPlace, c *sshConn, err error) error {
 		if remote.Hint == "" {
 			return fail(err, "")
 		}
-		return fail(err, "%s", remote.Hint)
+		return fail(err, "on %s: %s", u.host, remote.Hint)
 	}
 	said, code := c.said(), -1
 	if c.cmd.ProcessState != nil {

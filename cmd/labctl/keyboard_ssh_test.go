@@ -468,7 +468,7 @@ func TestSSHFaults(t *testing.T) {
 	m.install(t, "echo hello from the shell; exit 3")
 	try("a login that talks", "ssh://pi", exitFailed, "hello from the shell", "to print nothing before")
 	m.install(t, "exec $LABCTL hid serve --stdio --root /nowhere")
-	try("no gadget", "ssh://pi", exitFailed, "on pi:", "hid up")
+	try("no gadget", "ssh://pi", exitFailed, "on pi: opening", "hint: on pi: ", "labctl hid doctor")
 
 	t.Setenv("PATH", t.TempDir())
 	try("no ssh", "ssh://pi", exitFailed, "no program ssh", "openssh-client")
