@@ -95,6 +95,10 @@ type Options struct {
 	// Guard is asked before each report but a release; its error refuses the
 	// report. Whoever releases the keys when this program dies may have died first.
 	Guard func() error
+	// Away is how long a report waits for a host that has let go of the keyboard,
+	// as firmware does more than once while it starts. Such a report was refused,
+	// so it has not landed. 0: no host, no waiting.
+	Away time.Duration
 }
 
 // device is a keyboard gadget's character device, or something like it, opened
@@ -195,6 +199,11 @@ func (k *Keyboard) send(ctx context.Context, r Report) error {
 	k.moves.Add(1)
 	defer k.moves.Add(1)
 	err := k.dev.write(r)
+	if errors.Is(err, ErrNoHost) && k.opts.Away > 0 {
+		if err = k.waitReady(ctx, k.opts.Away); err == nil {
+			err = k.dev.write(r)
+		}
+	}
 	if errors.Is(err, errAgain) {
 		err = k.writeLater(ctx, r)
 	}
@@ -350,12 +359,16 @@ func (k *Keyboard) pend(ctx context.Context, why error) error {
 // WaitReady returns once a host has configured the keyboard and no report waits.
 // It sends nothing. The error wraps ErrNoHost.
 func (k *Keyboard) WaitReady(ctx context.Context, limit time.Duration) error {
-	const slice = 20 * time.Millisecond // a device need not wake us when its host comes
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.closed {
 		return fmt.Errorf("waiting for a host: %w", os.ErrClosed)
 	}
+	return k.waitReady(ctx, limit)
+}
+
+func (k *Keyboard) waitReady(ctx context.Context, limit time.Duration) error {
+	const slice = 20 * time.Millisecond // a device need not wake us when its host comes
 	for deadline := time.Now().Add(limit); ; {
 		ready, err := k.dev.wait(writable, max(0, min(slice, time.Until(deadline))))
 		switch {

@@ -337,6 +337,29 @@ func TestHostGoesAwayUnderAKey(t *testing.T) {
 	})
 }
 
+// Firmware lets go of a keyboard and takes it again. What was refused meanwhile
+// goes out then, once; without leave to wait it stays refused.
+func TestAwayForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, tc := range []struct {
+			gone, away time.Duration
+			want       int
+		}{{2 * time.Second, 5 * time.Second, 4}, {6 * time.Second, 5 * time.Second, 0}, {time.Second, 0, 0}} {
+			g := &fakeGadget{away: true, wakes: time.Now().Add(tc.gone)}
+			k := newKeyboard(g, Options{Away: tc.away})
+			n, err := k.Type(t.Context(), chordsOf(t, "F10 F10"), Pace{})
+			if n != tc.want || len(g.got) != tc.want {
+				t.Errorf("gone for %s, %s to wait: %d reports sent, %v arrived", tc.gone, tc.away, n, g.got)
+			}
+			if tc.want == 0 {
+				wantState(t, err, Refused, false, ErrNoHost)
+			} else if err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 func TestFailedFlushIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGadget{asleep: true}

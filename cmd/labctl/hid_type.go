@@ -24,6 +24,7 @@ type typing struct {
 	pace                 hid.Pace
 	settle               time.Duration
 	watcher, dryRun      bool
+	powerOn              bool
 }
 
 func (f *typing) add(a *app, c *cobra.Command) {
@@ -33,6 +34,7 @@ func (f *typing) add(a *app, c *cobra.Command) {
 	fs.DurationVar(&f.pace.Hold, "hold", hid.DefaultHold, "how long a key stays down")
 	fs.DurationVar(&f.pace.Gap, "gap", hid.DefaultGap, "pause between two keys; 0s without --hold means no pause at all")
 	fs.DurationVar(&f.settle, "settle", defaultSettle, "pause between the host's driver finding the keyboard and the first key")
+	fs.BoolVar(&f.powerOn, "power-on", false, powerOnUsage)
 	fs.BoolVar(&f.watcher, "wait-for-watcher", false, "send nothing before a watcher at the other end (hid watch) has given its sign")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "print the reports, and open no keyboard")
 	rootFlag(c, &f.root)
@@ -341,7 +343,7 @@ func (a *app) sendKeys(ctx context.Context, command string, f typing, chords []h
 	if err := wholeKeys(f.keyboard, chords); err != nil {
 		return err
 	}
-	kb, err := a.openKeyboard(ctx, keyboardOptions{URI: f.keyboard, Command: command, Settle: f.settle, Watcher: f.watcher, Root: f.root})
+	kb, err := a.openKeyboard(ctx, keyboardOptions{URI: f.keyboard, Command: command, Settle: f.settle, Watcher: f.watcher, PowerOn: f.powerOn, Root: f.root})
 	if err != nil {
 		return err
 	}

@@ -45,6 +45,7 @@ type keyboardOptions struct {
 	Command string        // who holds the lock, as in "hid type"
 	Settle  time.Duration // pause after the host has found the keyboard; 0 means defaultSettle, less than 0 none
 	Watcher bool          // send nothing before a watcher's sign
+	PowerOn bool          // wait for the host to be switched on: the keys are for its firmware
 	Root    string        // before all paths of the gadget, in tests
 
 	Screens  string        // folder for pictures of the screen, where there are any; "" keeps none
@@ -65,6 +66,8 @@ const (
 	lightsLimit   = 2 * time.Second // for the driver to set the lights, as a sign that it is there
 	defaultSettle = time.Second     // from then until its reports become keys for certain
 	watcherLimit  = 2 * time.Minute // for a person to start the watcher
+	powerOnLimit  = 2 * time.Minute // for a person to press the button
+	firmwareGap   = 5 * time.Second // in which firmware hands the keyboard from one of its drivers to the next
 )
 
 // keyboardPlace is a parsed --keyboard.
@@ -141,6 +144,13 @@ func (a *app) openKeyboard(ctx context.Context, o keyboardOptions) (*keyboard, e
 	}
 	if o.Watcher && u.kind != "gadget" && u.kind != "ssh" {
 		return nil, usagef("keyboard %s has no cable that somebody could watch", u.text)
+	}
+	if o.PowerOn && u.kind != "gadget" {
+		err := usagef("keyboard %s: only this machine's USB keyboard can wait for a host to be switched on", u.text)
+		if u.kind == "ssh" {
+			return nil, hintf(err, "run labctl on %s itself: ssh -t %s", u.host, u.host)
+		}
+		return nil, err
 	}
 	switch o.Settle = cmp.Or(o.Settle, defaultSettle); u.kind {
 	case "model":

@@ -77,9 +77,10 @@ func (a *app) openGadget(ctx context.Context, u keyboardPlace, o keyboardOptions
 // keyboard starts a run.
 func (g *usbKeyboard) keyboard(ctx context.Context, a *app, u keyboardPlace, o keyboardOptions) (*keyboard, error) {
 	kb, err := g.start(ctx, a, u, o)
-	if err == nil {
+	switch {
+	case err == nil && !o.PowerOn: // firmware lets go of it and takes it again
 		kb.WatchHost()
-	} else {
+	case err != nil:
 		if errors.Is(err, fs.ErrPermission) {
 			err = g.hintGroup(err)
 		}
@@ -112,6 +113,8 @@ func (g *usbKeyboard) hintGroup(err error) error {
 }
 
 const joinGroup = "sudo usermod -aG " + keyboardGroup + " $USER, then log in anew"
+
+const powerOnUsage = "begin when the host is switched on, and type into its firmware; with this machine's USB keyboard only"
 
 // usbKeyboard is what one run has to give back.
 type usbKeyboard struct {
@@ -159,6 +162,13 @@ func (g *usbKeyboard) start(ctx context.Context, a *app, u keyboardPlace, o keyb
 			return nil, err
 		}
 		return g.kb, g.kb.AwaitWatcher(ctx, limit)
+	}
+	if o.PowerOn {
+		limit := a.upTo(powerOnLimit)
+		defer a.reminding(func() { a.progress("waiting for the host to be switched on, %s at most", limit) })()
+		// No pause after it: firmware listens for a moment only.
+		err := g.bind(ctx, a, u, o, port, limit)
+		return g.kb, err
 	}
 	for try := 1; ; try++ {
 		err = g.bind(ctx, a, u, o, port, a.upTo(hostLimit))
@@ -208,11 +218,16 @@ func (g *usbKeyboard) bind(ctx context.Context, a *app, u keyboardPlace, o keybo
 	if g.kb != nil {
 		g.kb.Close()
 	}
+	var away time.Duration
+	if o.PowerOn {
+		away = a.upTo(firmwareGap)
+	}
 	for end := time.Now().Add(udevLimit); ; {
 		g.kb, err = g.open(g.sys.Root+node, hid.Options{
 			Deadline: a.within(o, hid.DefaultDeadline),
 			Flush:    g.unbind,
 			Guard:    g.dog.alive,
+			Away:     away,
 		})
 		// The kernel makes the device for root, at each bind. The group gets it from
 		// udev, some milliseconds later.

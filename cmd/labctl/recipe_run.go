@@ -30,6 +30,7 @@ type running struct {
 	speed       float64
 	dryRun      bool
 	watcher     bool
+	powerOn     bool
 	noMirror    bool
 	screens     string
 }
@@ -67,6 +68,7 @@ was not seen.`,
 		},
 	}
 	f.add(a, c)
+	c.Flags().BoolVar(&f.powerOn, "power-on", false, powerOnUsage)
 	c.Flags().BoolVar(&f.watcher, "wait-for-watcher", false, "send nothing before a watcher at the other end (hid watch) has given its sign")
 	return c
 }
@@ -438,6 +440,9 @@ func (a *app) runRecipe(cmd *cobra.Command, arg string, f *running, rehearse boo
 	if err != nil {
 		return err
 	}
+	if f.powerOn && len(j.recipe.Secrets) > 0 {
+		return usagef("--power-on: firmware takes these keys, and recipe %s types secret %s", j.recipe.Name, j.recipe.Secrets[0].Name)
+	}
 	if j.verdict.Verdict != recipes.Safe && !accepted(j) {
 		return a.refuse(j)
 	}
@@ -675,7 +680,7 @@ func (a *app) typeRecipe(ctx context.Context, j *job, f *running) error {
 		}
 		defer unlock()
 	}
-	kb, err := a.openFor(ctx, j, command, f.watcher)
+	kb, err := a.openFor(ctx, j, command, f)
 	if err != nil {
 		return err
 	}
@@ -696,8 +701,8 @@ func (a *app) typeRecipe(ctx context.Context, j *job, f *running) error {
 
 // openFor opens the keyboard of a job; the model behind sim: becomes the host
 // that the job is for.
-func (a *app) openFor(ctx context.Context, j *job, command string, watcher bool) (*keyboard, error) {
-	o := keyboardOptions{URI: j.uri, Command: command, Watcher: watcher, Screens: j.screens}
+func (a *app) openFor(ctx context.Context, j *job, command string, f *running) (*keyboard, error) {
+	o := keyboardOptions{URI: j.uri, Command: command, Watcher: f.watcher, PowerOn: f.powerOn, Screens: j.screens}
 	if j.sim {
 		facts, err := simulated(j.recipe, j.facts, j.verdict)
 		if err != nil {

@@ -131,6 +131,7 @@ func decode(t *testing.T, r answer, v any) {
 // kill -9 at each call of up, before and after it is carried out: down removes
 // what is there, and nothing else.
 func TestVCHUpKilled(t *testing.T) {
+	t.Parallel()
 	for _, path := range vchPaths {
 		t.Run(path.name, func(t *testing.T) {
 			t.Parallel()
@@ -161,6 +162,7 @@ func TestVCHUpKilled(t *testing.T) {
 }
 
 func TestVCHDownKilled(t *testing.T) {
+	t.Parallel()
 	for _, path := range vchPaths {
 		t.Run(path.name, func(t *testing.T) {
 			t.Parallel()
@@ -197,6 +199,7 @@ func TestVCHDownKilled(t *testing.T) {
 // The same on a machine that did not make the VCH: what outlives the appliance
 // is known from down's own journal alone, once the appliance is gone.
 func TestVCHDownKilledElsewhere(t *testing.T) {
+	t.Parallel()
 	for _, path := range vchPaths {
 		t.Run(path.name, func(t *testing.T) {
 			t.Parallel()

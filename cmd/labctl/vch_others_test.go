@@ -26,6 +26,7 @@ func fieldsOf(m map[string]any) []string { return slices.Sorted(maps.Keys(m)) }
 // leaves them: seen, looked into, and taken down on either path, with all that
 // was made for them and nothing else.
 func TestVCHOfOthers(t *testing.T) {
+	t.Parallel()
 	for _, other := range []struct {
 		scene, name, version string
 		container            bool

@@ -238,6 +238,30 @@ func TestWatcherComesLate(t *testing.T) {
 	}
 }
 
+// TestPowerOn: a run for firmware waits for the host to be switched on, longer
+// than any other would, and goes on after the host has let go of the keyboard for
+// a moment.
+func TestPowerOn(t *testing.T) {
+	up(t)
+	plugIn := unplug(t)
+	l := start(t, nil, "hid", "press", "F2×100", "--power-on", "--gap", "150ms")
+	time.Sleep(12 * time.Second)
+	plugIn()
+	openEvents(t).pressed(t, codeF2)
+	resetPort(t)
+	openEvents(t).pressed(t, codeF2)
+	if code := l.exit(t, patience); code != 0 {
+		t.Errorf("exit %d: %s", code, l.stderr.String())
+	}
+}
+
+// pressed waits for the key to go down.
+func (e *events) pressed(t *testing.T, code uint16) {
+	t.Helper()
+	for ev := e.next(t); ev.code != code || ev.value != 1; ev = e.next(t) {
+	}
+}
+
 // resetPort makes the host reset the keyboard's port and configure it anew
 // (USBDEVFS_RESET, include/uapi/linux/usbdevice_fs.h).
 func resetPort(t *testing.T) {
