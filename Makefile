@@ -42,13 +42,14 @@ lint: ## gofmt, vet, staticcheck
 # Debian's they need beyond QEMU they fetch into the user's cache, without root.
 KERNELTEST := hid/kerneltest
 
-# What the tests start beside Go: a program, and the Debian package it is in.
-TESTS_START := qemu-system-x86_64=qemu-system-x86 sshd=openssh-server ssh=openssh-client \
-  debootstrap=debootstrap lintian=lintian qemu-aarch64-static=qemu-user-static
+# What the tests need beside Go: a program or file, and the Debian package it is in.
+TESTS_NEED := qemu-system-x86_64=qemu-system-x86 sshd=openssh-server ssh=openssh-client \
+  debootstrap=debootstrap lintian=lintian qemu-aarch64-static=qemu-user-static \
+  /usr/include/X11/keysymdef.h=x11proto-dev /usr/share/X11/xkb/symbols/us=xkb-data
 
 test: ## all tests, with the race detector where there is a C compiler
 	@[ -n "$(RACE)" ] || echo "*** no C compiler or no cgo: the race detector is SKIPPED ***"
-	@missing=; for p in $(TESTS_START); do PATH=$$PATH:/usr/sbin command -v "$${p%=*}" >/dev/null || missing="$$missing $${p#*=}"; done; \
+	@missing=; for p in $(TESTS_NEED); do [ -e "$${p%=*}" ] || PATH=$$PATH:/usr/sbin command -v "$${p%=*}" >/dev/null || missing="$$missing $${p#*=}"; done; \
 	if [ -n "$$missing" ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	  echo "installing for the tests:$$missing"; apt-get update -q || true; \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing || true; \

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/labctl/labctl/internal/skipped"
 )
 
 // A pipe with room for one page says that it is writable only when its reader
@@ -26,7 +28,7 @@ func onePagePipe(t *testing.T) (*fdDevice, *os.File) {
 	}
 	d := dev.(*fdDevice)
 	if _, err := unix.FcntlInt(uintptr(d.fd), unix.F_SETPIPE_SZ, os.Getpagesize()); err != nil {
-		t.Skipf("*** NOT TESTED: the kernel gives no pipe of one page: %v ***", err)
+		skipped.Test(t, "the kernel gives no pipe of one page: %v", err)
 	}
 	host, err := os.OpenFile(path, os.O_RDONLY, 0)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/labctl/labctl/esxi"
+	"github.com/labctl/labctl/internal/skipped"
 	"github.com/labctl/labctl/recipes"
 )
 
@@ -65,7 +66,7 @@ func TestProbe(t *testing.T) {
 func TestPings(t *testing.T) {
 	w, err := watchPings()
 	if err != nil {
-		t.Skipf("needs the right to open raw sockets: %v", err)
+		skipped.Test(t, "pings need the right to open raw sockets: %v", err)
 	}
 	defer w.conn.Close()
 	if ok, _ := w.heard(t.Context(), "127.0.0.1"); ok {
@@ -73,12 +74,12 @@ func TestPings(t *testing.T) {
 	}
 	conn, err := net.Dial("ip4:icmp", "127.0.0.1")
 	if err != nil {
-		t.Skip(err)
+		skipped.Test(t, "%v", err)
 	}
 	defer conn.Close()
 	// Type 8, code 0, checksum of an empty request with identifier and sequence 0.
 	if _, err := conn.Write([]byte{echoRequest, 0, 0xf7, 0xff, 0, 0, 0, 0}); err != nil {
-		t.Skip(err)
+		skipped.Test(t, "%v", err)
 	}
 	for range 100 {
 		if ok, _ := w.heard(t.Context(), "127.0.0.1"); ok {

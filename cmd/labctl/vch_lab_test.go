@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/labctl/labctl/esxi/vch"
+	"github.com/labctl/labctl/internal/skipped"
 )
 
 // vchPaths are the two ways to make VCHs, each with a scene that allows it.
@@ -315,7 +316,7 @@ func mustList(t *testing.T, dir string) []byte {
 func TestVCHDockerClient(t *testing.T) {
 	docker, err := exec.LookPath("docker")
 	if err != nil {
-		t.Skip("no docker client is installed")
+		skipped.Test(t, "no docker client is installed, on Debian docker.io")
 	}
 	t.Parallel()
 	l := startLab(t, "--scene", "standalone", "--boot", "50ms")
@@ -336,7 +337,7 @@ func TestVCHDockerClient(t *testing.T) {
 		cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, strings.Fields(env)...)
 		out, err := cmd.CombinedOutput()
 		if err != nil && strings.Contains(string(out), "client version 1.25 is too old") {
-			t.Skipf("this client is too new for a VCH: %s", out)
+			skipped.Test(t, "this docker client is too new for a VCH: %s", out)
 		}
 		if err != nil || !strings.Contains(string(out), "Hello from Docker!") {
 			t.Errorf("%v: %v\n%s\n%s", flags, err, out, env)

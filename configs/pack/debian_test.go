@@ -23,30 +23,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
-)
 
-// skip leaves a test out and says so where somebody sees it: go test hides the
-// reason, so the Makefile names a file that it shows at the end.
-func skip(t testing.TB, format string, args ...any) {
-	t.Helper()
-	why := fmt.Sprintf(format, args...)
-	if name := os.Getenv("LABCTL_SKIPPED"); name != "" {
-		f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-		if err == nil {
-			_, err = fmt.Fprintf(f, "%s: %s\n", t.Name(), why)
-			err = errors.Join(err, f.Close())
-		}
-		if err != nil {
-			t.Error(err)
-		}
-	}
-	t.Skip(why)
-}
+	"github.com/labctl/labctl/internal/skipped"
+)
 
 func want(t testing.TB, program, debian string) {
 	t.Helper()
 	if _, err := exec.LookPath(program); err != nil {
-		skip(t, "no %s: on Debian, apt-get install %s", program, debian)
+		skipped.Test(t, "no %s: on Debian, apt-get install %s", program, debian)
 	}
 }
 
@@ -434,7 +418,7 @@ func debian(t *testing.T, arch string, include string) string {
 		t.Skip("installs into a Debian of its own")
 	}
 	if os.Geteuid() != 0 {
-		skip(t, "packages are installed in a chroot, which takes root")
+		skipped.Test(t, "packages are installed in a chroot, which takes root")
 	}
 	want(t, "apt-get", "apt")
 	want(t, "debootstrap", "debootstrap")
@@ -443,7 +427,7 @@ func debian(t *testing.T, arch string, include string) string {
 	defer cancel()
 	url, codename, err := archive(ctx)
 	if err != nil {
-		skip(t, "%v", err)
+		skipped.Test(t, "%v", err)
 	}
 	foreign := arch != hostArch(ctx, t)
 	base := cached(t, fmt.Sprintf("debian_%s_%s_%s.tar", codename, arch, strings.ReplaceAll(include, ",", "_")))
@@ -463,7 +447,7 @@ func debian(t *testing.T, arch string, include string) string {
 		root := filepath.Join(work, "root")
 		cmd := exec.CommandContext(ctx, "debootstrap", append(args, codename, root, url)...)
 		if out, err := cmd.CombinedOutput(); err != nil {
-			skip(t, "debootstrap of %s for %s: %v: %s", codename, arch, err, lastLine(out))
+			skipped.Test(t, "debootstrap of %s for %s: %v: %s", codename, arch, err, lastLine(out))
 		}
 		tarball := filepath.Join(work, "tar")
 		if out, err := exec.CommandContext(ctx, "tar", "-C", root, "--exclude=./var/cache/apt/archives/*.deb", "--numeric-owner", "-cf", tarball, ".").CombinedOutput(); err != nil {
@@ -487,7 +471,7 @@ func hostArch(ctx context.Context, t testing.TB) string {
 	t.Helper()
 	out, err := exec.CommandContext(ctx, "dpkg", "--print-architecture").Output()
 	if err != nil {
-		skip(t, "dpkg: %v", err)
+		skipped.Test(t, "dpkg: %v", err)
 	}
 	return strings.TrimSpace(string(out))
 }
@@ -715,7 +699,7 @@ func TestARM(t *testing.T) {
 
 	format, err := os.ReadFile("/usr/lib/binfmt.d/qemu-aarch64.conf")
 	if err != nil {
-		skip(t, "how to register the emulator: %v", err)
+		skipped.Test(t, "how to register the emulator: %v", err)
 	}
 	root = debian(t, "arm64", "")
 	putDebs(t, root, "arm64")
@@ -756,7 +740,7 @@ func TestARM(t *testing.T) {
 		}
 	}
 	if machine, err := inside("uname -m"); err != nil || machine != "aarch64\n" {
-		skip(t, "no emulation in a user namespace, which Linux has since 6.7: %v: %s", err, lastLine([]byte(machine)))
+		skipped.Test(t, "no emulation in a user namespace, which Linux has since 6.7: %v: %s", err, lastLine([]byte(machine)))
 	}
 	run := func(script string) string {
 		t.Helper()

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+
+	"github.com/labctl/labctl/internal/skipped"
 )
 
 // onPi is what labctl does on a Raspberry Pi without a keyboard or a network.
@@ -87,6 +89,6 @@ func userEmulators(t *testing.T) map[string]string {
 			return found
 		}
 	}
-	skip(t, "no qemu-aarch64 and qemu-arm in Debian's packages qemu-user-static and qemu-user")
+	skipped.Test(t, "no qemu-aarch64 and qemu-arm in Debian's packages qemu-user-static and qemu-user")
 	return nil
 }

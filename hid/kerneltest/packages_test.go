@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -16,32 +15,15 @@ import (
 	"strings"
 	"testing"
 	"time"
-)
 
-// skip leaves a test out and says so where somebody sees it: go test hides the
-// reason, so the Makefile names a file that it shows at the end.
-func skip(t testing.TB, format string, args ...any) {
-	t.Helper()
-	why := fmt.Sprintf(format, args...)
-	// Read only here: a run that skips must not be cached under another's name.
-	if name := os.Getenv("LABCTL_SKIPPED"); name != "" {
-		f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-		if err == nil {
-			_, err = fmt.Fprintf(f, "%s: %s\n", t.Name(), why)
-			err = errors.Join(err, f.Close())
-		}
-		if err != nil {
-			t.Error(err)
-		}
-	}
-	t.Skip(why)
-}
+	"github.com/labctl/labctl/internal/skipped"
+)
 
 // want skips the test where a program is missing, and names its package.
 func want(t testing.TB, program, debian string) {
 	t.Helper()
 	if _, err := exec.LookPath(program); err != nil {
-		skip(t, "no %s: on Debian, apt-get install %s", program, debian)
+		skipped.Test(t, "no %s: on Debian, apt-get install %s", program, debian)
 	}
 }
 
@@ -185,7 +167,7 @@ func fetch(t testing.TB, names ...string) map[string]string {
 			folders[name], err = unpacked(ctx, t, d)
 		}
 		if err != nil {
-			skip(t, "%v", err)
+			skipped.Test(t, "%v", err)
 		}
 	}
 	return folders
