@@ -119,7 +119,11 @@ stale, 5 failed and everything is as it was, 6 failed and not as it was,
 		return nil
 	}
 	root.SetFlagErrorFunc(a.flagError)
-	a.completeFlags(root)
+	// The walk over all flags costs a tenth of a start, and only a shell that
+	// completes asks for it.
+	if len(a.args) > 0 && strings.HasPrefix(a.args[0], cobra.ShellCompRequestCmd) {
+		a.completeFlags(root)
+	}
 	root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	root.RegisterFlagCompletionFunc("color", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
 	return root
