@@ -121,7 +121,7 @@ stale, 5 failed and everything is as it was, 6 failed and not as it was,
 	root.SetFlagErrorFunc(a.flagError)
 	// The walk over all flags costs a tenth of a start, and only a shell that
 	// completes asks for it.
-	if len(a.args) > 0 && strings.HasPrefix(a.args[0], cobra.ShellCompRequestCmd) {
+	if slices.ContainsFunc(a.args, func(arg string) bool { return strings.HasPrefix(arg, cobra.ShellCompRequestCmd) }) {
 		a.completeFlags(root)
 	}
 	root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
