@@ -194,7 +194,7 @@ hosts:
 }
 
 func testFlags(args ...string) *pflag.FlagSet {
-	a := &app{}
+	a := &app{env: new(env)}
 	a.root()
 	if err := a.flags.Parse(args); err != nil {
 		panic(err) // the caller's own arguments
