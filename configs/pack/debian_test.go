@@ -27,13 +27,6 @@ import (
 	"github.com/labctl/labctl/internal/skipped"
 )
 
-func want(t testing.TB, program, debian string) {
-	t.Helper()
-	if _, err := exec.LookPath(program); err != nil {
-		skipped.Test(t, "no %s: on Debian, apt-get install %s", program, debian)
-	}
-}
-
 // when and which are of the packages under test, whatever the repository is at.
 const (
 	which = "1.2.3~git20260102030405.abcdef0"
@@ -144,7 +137,7 @@ func packages(t testing.TB) string {
 	if testing.Short() {
 		t.Skip("builds packages")
 	}
-	want(t, "dpkg-deb", "dpkg")
+	skipped.Without(t, "dpkg-deb", "dpkg")
 	buildOnce.Do(func() { runPack(t, packed().sources[0], "deb") })
 	return filepath.Join(packed().sources[0], "dist")
 }
@@ -371,7 +364,7 @@ func TestPackages(t *testing.T) {
 // Debian's own critic has nothing to say.
 func TestLintian(t *testing.T) {
 	dist := packages(t)
-	want(t, "lintian", "lintian")
+	skipped.Without(t, "lintian", "lintian")
 	args := []string{"--fail-on", "error,warning", "--no-tag-display-limit", "--allow-root"}
 	for _, arch := range []string{"amd64", "arm64", "armhf"} {
 		args = append(args, filepath.Join(dist, debName(arch)))
@@ -420,9 +413,9 @@ func debian(t *testing.T, arch string, include string) string {
 	if os.Geteuid() != 0 {
 		skipped.Test(t, "packages are installed in a chroot, which takes root")
 	}
-	want(t, "apt-get", "apt")
-	want(t, "debootstrap", "debootstrap")
-	want(t, "unshare", "util-linux")
+	skipped.Without(t, "apt-get", "apt")
+	skipped.Without(t, "debootstrap", "debootstrap")
+	skipped.Without(t, "unshare", "util-linux")
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	url, codename, err := archive(ctx)
@@ -685,7 +678,7 @@ func (b *syncBuffer) String() string {
 // to have it configure itself would take ten minutes, so dpkg is told to do
 // without the state of other packages.
 func TestARM(t *testing.T) {
-	want(t, "qemu-aarch64-static", "qemu-user-static")
+	skipped.Without(t, "qemu-aarch64-static", "qemu-user-static")
 	root := t.TempDir()
 	if out, err := exec.Command("dpkg-deb", "-x", filepath.Join(packages(t), debName("armhf")), root).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

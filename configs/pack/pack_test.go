@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/labctl/labctl/internal/skipped"
 )
 
 // Versions sort as the commits do: dpkg itself is the judge.
@@ -44,7 +46,7 @@ func TestVersions(t *testing.T) {
 	if _, err := versionOf("nonsense", a, at(1, 1), false); err == nil {
 		t.Error("nonsense is a version")
 	}
-	want(t, "dpkg", "dpkg")
+	skipped.Without(t, "dpkg", "dpkg")
 	// Release candidates are tagged before any commit is packed as 0.1.0~git, or never.
 	for i := 1; i < len(got); i++ {
 		if i == 4 {

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/labctl/labctl/internal/skipped"
 )
 
 var (
@@ -117,7 +119,7 @@ func newMachine(t testing.TB) *machine {
 	if testing.Short() {
 		t.Skip("boots a machine, which takes minutes")
 	}
-	want(t, "qemu-system-x86_64", "qemu-system-x86")
+	skipped.Without(t, "qemu-system-x86_64", "qemu-system-x86")
 	packages := fetch(t, kernel, "busybox-static", "kbd", "console-data")
 	root := moduleRoot(t)
 	watchSources(t, root)

@@ -19,14 +19,6 @@ import (
 	"github.com/labctl/labctl/internal/skipped"
 )
 
-// want skips the test where a program is missing, and names its package.
-func want(t testing.TB, program, debian string) {
-	t.Helper()
-	if _, err := exec.LookPath(program); err != nil {
-		skipped.Test(t, "no %s: on Debian, apt-get install %s", program, debian)
-	}
-}
-
 // cache is where packages and what comes out of them are kept between runs.
 func cache(t testing.TB) string {
 	t.Helper()
@@ -146,8 +138,8 @@ func sumOf(name string) (string, error) {
 // test is skipped.
 func fetch(t testing.TB, names ...string) map[string]string {
 	t.Helper()
-	want(t, "apt-get", "apt (the kernel of these tests is Debian's)")
-	want(t, "dpkg-deb", "dpkg")
+	skipped.Without(t, "apt-get", "apt (the kernel of these tests is Debian's)")
+	skipped.Without(t, "dpkg-deb", "dpkg")
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	if _, err := describe(ctx, names[0]); err != nil && os.Getuid() == 0 {

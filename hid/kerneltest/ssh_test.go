@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/labctl/labctl/internal/skipped"
 )
 
 // TestSSH types over ssh: from one machine through OpenSSH into the same one, where
@@ -32,7 +34,7 @@ func withOpenSSH(t *testing.T) []byte {
 	t.Helper()
 	programs := map[string]string{"/usr/sbin/sshd": "openssh-server", "/usr/bin/ssh": "openssh-client", "/usr/bin/ssh-keygen": "openssh-client"}
 	for program, debian := range programs {
-		want(t, program, debian)
+		skipped.Without(t, program, debian)
 	}
 	// From release 9.8 on sshd starts programs of its own.
 	for _, name := range []string{"sshd-session", "sshd-auth"} {

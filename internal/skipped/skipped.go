@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 )
 
 // T is what is needed of a test.
@@ -33,4 +34,12 @@ func Test(t T, format string, args ...any) {
 		}
 	}
 	t.Skip(why)
+}
+
+// Without skips the test where a program is missing, and names its package.
+func Without(t T, program, debian string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err != nil {
+		Test(t, "no %s: on Debian, apt-get install %s", program, debian)
+	}
 }
