@@ -23,6 +23,8 @@ import (
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/labctl/labctl/internal/skipped"
 )
 
 // vchOf waits until a VCH is as wanted and gives its state.
@@ -91,7 +93,7 @@ func TestTheGoldenKeysBoot(t *testing.T) {
 	// The real client, where there is one.
 	docker, err := exec.LookPath("docker")
 	if err != nil {
-		t.Skip("no docker client here")
+		skipped.Test(t, "no docker client is installed, on Debian docker.io")
 	}
 	run := func(args ...string) string {
 		t.Helper()
